@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -65,11 +66,12 @@ func (e *endpoint) notSubscribed() {
 // the handlers' context.
 func (e *endpoint) run(ctx, work context.Context) error {
 	q := &queue{
-		serve:       func(batch []*Request) { e.serve(work, batch) },
-		concurrency: e.Concurrency,
-		maxBatch:    e.MaxBatch,
-		maxWaiting:  e.MaxWaiting,
-		lanes:       make(map[string]*lane),
+		serve:            func(batch []*Request) { e.serve(work, batch) },
+		concurrency:      e.Concurrency,
+		maxBatch:         e.MaxBatch,
+		maxWaiting:       e.MaxWaiting,
+		maxWaitingPerKey: e.MaxWaitingPerKey,
+		lanes:            make(map[string]*lane),
 	}
 	defer q.wait()
 	defer e.notSubscribed()
@@ -182,8 +184,8 @@ func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 	if e.Key != nil {
 		key = e.Key(r)
 	}
-	if !q.add(key, r) {
-		r.Answer(Reply{}, Errorf(CodeBusy, "%d requests are waiting already", e.MaxWaiting))
+	if err := q.add(key, r); err != nil {
+		r.Answer(Reply{}, err)
 	}
 }
 
@@ -233,15 +235,23 @@ func (e *endpoint) answer(r *Request, reply Reply, err error) {
 		e.record(r, codeOK)
 		return
 	}
-	failure := asError(err)
+	failure := AsError(err)
 	e.record(r, failure.Code)
 	e.log(r, failure)
-	if reply, err = failure.reply(); err == nil {
+	if reply, err = failure.Reply(); err == nil {
 		err = e.send(r, reply)
 	}
 	if err != nil {
-		e.service.config.Logger.Warn("an error reply was not sent", zap.String("subject", r.Subject), zap.Error(err))
+		e.service.config.Logger.Warn("an error reply was not sent", e.subject(r), zap.Error(err))
 	}
+}
+
+// subject is the log field that tells what was asked.
+func (e *endpoint) subject(r *Request) zap.Field {
+	if e.SecretSubjects {
+		return zap.String("subject", e.Subject)
+	}
+	return zap.String("subject", r.Subject)
 }
 
 func (e *endpoint) record(r *Request, code Code) {
@@ -259,7 +269,7 @@ func (e *endpoint) log(r *Request, failure *Error) {
 	case r.reply == "":
 		log = e.service.config.Logger.Warn
 	}
-	log("request failed", zap.String("endpoint", e.Name), zap.String("subject", r.Subject), zap.Error(failure))
+	log("request failed", zap.String("endpoint", e.Name), e.subject(r), zap.Error(failure))
 }
 
 // send publishes an answer; it does nothing when nobody waits for one. An
@@ -268,7 +278,11 @@ func (e *endpoint) send(r *Request, reply Reply) error {
 	if r.reply == "" {
 		return nil
 	}
-	err := e.service.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: reply.Header, Data: reply.Data})
+	header := reply.Header
+	if e.Header != nil {
+		header = merge(header, e.Header(r))
+	}
+	err := e.service.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header, Data: reply.Data})
 	switch {
 	case err == nil:
 		return nil
@@ -276,4 +290,13 @@ func (e *endpoint) send(r *Request, reply Reply) error {
 		return fmt.Errorf("publish a reply of %d bytes: %w", len(reply.Data), err)
 	}
 	return Errorf(CodeUnavailable, "the reply cannot be sent").WithCause(err)
+}
+
+// merge adds more to header, which may be nil, and returns it.
+func merge(header, more nats.Header) nats.Header {
+	if header == nil {
+		return more
+	}
+	maps.Copy(header, more)
+	return header
 }

@@ -127,10 +127,10 @@ func (e *Error) Error() string {
 // Unwrap returns the cause, nil if there is none.
 func (e *Error) Unwrap() error { return e.cause }
 
-// asError returns the Error that err is or wraps, also for an untranslated
+// AsError returns the Error that err is or wraps, also for an untranslated
 // error of PostgreSQL's, whose text is not for logs. Any other error is a
 // defect, whose text is not for clients.
-func asError(err error) *Error {
+func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
@@ -142,8 +142,8 @@ func asError(err error) *Error {
 	return Errorf(CodeInternal, "internal error, see the log of pgbridge").WithCause(err)
 }
 
-// reply returns the error as a message: headers and body.
-func (e *Error) reply() (Reply, error) {
+// Reply returns the error as clients get it: headers and body.
+func (e *Error) Reply() (Reply, error) {
 	line := oneLine(e.Message)
 	if line == "" {
 		line = string(e.Code)

@@ -21,7 +21,7 @@ func TestErrorReply(t *testing.T) {
 		Code: CodeSQLError, Message: "duplicate\r\nkey <1>", Statement: 2, SQLState: "23505", Severity: "ERROR",
 		Detail: "d", Hint: "h", Position: 17, Line: 3, Where: "w", Schema: "s", Table: "t", Column: "c", Constraint: "k",
 	}
-	reply, err := e.reply()
+	reply, err := e.Reply()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestErrorReply(t *testing.T) {
 
 func TestErrorReplyLeavesOutEmptyFields(t *testing.T) {
 	t.Parallel()
-	reply, err := Errorf(CodeBusy, "").reply()
+	reply, err := Errorf(CodeBusy, "").Reply()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestErrorReplyIsBoundedAndClean(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		e := &Error{Code: CodeSQLError, Message: text.Draw(t, "message"), Detail: text.Draw(t, "detail"), Where: text.Draw(t, "where")}
-		reply, err := e.reply()
+		reply, err := e.Reply()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,14 +166,14 @@ func TestErrorTextIsFitForLogs(t *testing.T) {
 	t.Parallel()
 	report := &pgconn.PgError{Code: "22P02", Message: `invalid input syntax for type integer: "secret"`}
 	for _, err := range []error{
-		FromPostgres(report, false), asError(report), asError(fmt.Errorf("run: %w", report)),
+		FromPostgres(report, false), AsError(report), AsError(fmt.Errorf("run: %w", report)),
 	} {
 		if strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "22P02") {
 			t.Errorf("Error() = %q, want the SQLSTATE alone", err)
 		}
 	}
 	defect := errors.New("nil map")
-	if e := asError(defect); e.Code != CodeInternal || strings.Contains(e.Message, "nil map") || !errors.Is(e, defect) {
-		t.Errorf("asError(%v) = %+v", defect, e)
+	if e := AsError(defect); e.Code != CodeInternal || strings.Contains(e.Message, "nil map") || !errors.Is(e, defect) {
+		t.Errorf("AsError(%v) = %+v", defect, e)
 	}
 }

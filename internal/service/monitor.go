@@ -66,11 +66,15 @@ func (s *Service) describe(msg *nats.Msg) {
 }
 
 func (s *Service) identity() micro.ServiceIdentity {
+	metadata := map[string]string{}
+	if s.config.Metadata != nil {
+		metadata = s.config.Metadata()
+	}
 	return micro.ServiceIdentity{
 		Name:     s.config.Name,
 		ID:       s.id,
 		Version:  s.config.Version,
-		Metadata: map[string]string{},
+		Metadata: metadata,
 	}
 }
 

@@ -8,10 +8,11 @@ import "sync"
 // busy key does not starve the others. Workers exist only while there is
 // work.
 type queue struct {
-	serve       func(batch []*Request)
-	concurrency int
-	maxBatch    int
-	maxWaiting  int
+	serve            func(batch []*Request)
+	concurrency      int
+	maxBatch         int
+	maxWaiting       int
+	maxWaitingPerKey int // zero: no limit
 
 	mu      sync.Mutex // guards all below
 	lanes   map[string]*lane
@@ -26,21 +27,35 @@ type lane struct {
 	key     string
 	waiting []*Request
 	busy    bool // in queue.ready, or being served
+	serving bool
+}
+
+// full reports whether another request would be over the limit. One that
+// nobody has taken yet from an idle lane does not count: it is as good as
+// being served.
+func (l *lane) full(limit int) bool {
+	if !l.serving {
+		limit++
+	}
+	return len(l.waiting) >= limit
 }
 
 // add puts r at the end of the lane for key; an empty key is a lane of its
-// own. It reports false if too many requests wait. It does not block.
-func (q *queue) add(key string, r *Request) bool {
+// own. It does not block. The error says that too many requests wait.
+func (q *queue) add(key string, r *Request) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.waiting >= q.maxWaiting {
-		return false
+		return Errorf(CodeBusy, "%d requests are waiting already", q.maxWaiting)
+	}
+	l := q.lane(key)
+	if q.maxWaitingPerKey > 0 && l.full(q.maxWaitingPerKey) {
+		return Errorf(CodeBusy, "%d requests are waiting already", q.maxWaitingPerKey)
 	}
 	q.waiting++
-	l := q.lane(key)
 	l.waiting = append(l.waiting, r)
 	if l.busy {
-		return true
+		return nil
 	}
 	l.busy = true
 	q.ready = append(q.ready, l)
@@ -48,7 +63,7 @@ func (q *queue) add(key string, r *Request) bool {
 		q.running++
 		q.workers.Go(q.work)
 	}
-	return true
+	return nil
 }
 
 // wait returns when everything that was added has been served. Nothing may be
@@ -93,6 +108,7 @@ func (q *queue) take() (*lane, []*Request) {
 	n := min(q.maxBatch, len(l.waiting))
 	batch := l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
+	l.serving = true
 	q.waiting -= n
 	return l, batch
 }
@@ -101,6 +117,7 @@ func (q *queue) take() (*lane, []*Request) {
 func (q *queue) release(l *lane) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	l.serving = false
 	if len(l.waiting) > 0 {
 		q.ready = append(q.ready, l)
 		return

@@ -52,8 +52,8 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		for i, key := range keys {
 			name := fmt.Sprint(i)
 			want[key] = append(want[key], name)
-			if !q.add(key, &Request{Subject: name, Tokens: []string{key}}) {
-				t.Fatalf("request %d was refused", i)
+			if err := q.add(key, &Request{Subject: name, Tokens: []string{key}}); err != nil {
+				t.Fatalf("request %d was refused: %v", i, err)
 			}
 		}
 		q.wait()

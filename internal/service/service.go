@@ -35,6 +35,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 const (
@@ -55,6 +57,9 @@ type Config struct {
 	Version string
 	// Description for people who discover the service.
 	Description string
+	// Metadata is shown by discovery. It is called for every answer, possibly
+	// from several goroutines. Nil means none.
+	Metadata func() map[string]string
 	// QueueGroup that all replicas share. Default: the name.
 	QueueGroup string
 	// ReplyPrefixes are the tokens a reply subject may begin with: _INBOX
@@ -92,6 +97,17 @@ type Endpoint struct {
 	// MaxWaiting is how many requests may wait for a worker; the ones over it
 	// are answered busy. Default 1024.
 	MaxWaiting int
+	// MaxWaitingPerKey is how many requests of one key may wait besides the
+	// batch being served; the ones over it are answered busy. Zero means that
+	// only MaxWaiting counts.
+	MaxWaitingPerKey int
+	// Header returns what every reply to a request carries, errors included.
+	// It is called when the request is answered and must not block. Nil means
+	// nothing.
+	Header func(*Request) nats.Header
+	// SecretSubjects keeps the subjects of requests out of the log, for those
+	// that are a key to something. The endpoint's own subject stands for them.
+	SecretSubjects bool
 }
 
 // Service serves requests. Its methods are safe for concurrent use, except
@@ -152,7 +168,7 @@ func (s *Service) Handle(config Endpoint) error {
 		return fmt.Errorf("register endpoint %s: it needs a subject and a handler", config.Name)
 	}
 	for _, e := range s.endpoints {
-		if e.Name == config.Name || e.Subject == config.Subject {
+		if e.Name == config.Name || subject.Overlaps(e.Subject, config.Subject) {
 			return fmt.Errorf("register endpoint %s on %s: %s on %s exists", config.Name, config.Subject, e.Name, e.Subject)
 		}
 	}

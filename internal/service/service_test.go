@@ -379,3 +379,62 @@ func TestNewAndHandleRefuse(t *testing.T) {
 		}
 	}
 }
+
+func TestBusyPerKey(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	r := newRig(t, Endpoint{
+		Name: "slow", Subject: "slow.*", Concurrency: 3, MaxWaitingPerKey: 2,
+		Key: func(r *Request) string { return r.Tokens[0] }, Handler: Each(g.handle),
+	})
+	answers := make(chan *nats.Msg, 8)
+	inbox := r.client.NewRespInbox()
+	if _, err := r.client.Subscribe(inbox, func(m *nats.Msg) { answers <- m }); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // at once, so that the first may still wait for its worker
+		if err := r.client.PublishRequest("slow.a", inbox, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantError(t, receive(t, answers, "the fourth of a is refused"), CodeBusy)
+	if err := r.client.PublishRequest("slow.b", inbox, nil); err != nil {
+		t.Fatal(err)
+	}
+	close(g.open)
+	for range 4 {
+		if msg := receive(t, answers, "the others are served"); string(msg.Data) != "done" {
+			t.Errorf("reply %q, want done", msg.Data)
+		}
+	}
+}
+
+func TestHeaderOnEveryReply(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	close(g.open)
+	log, logged := observer.New(zapcore.DebugLevel)
+	r := newRigWith(t, Config{Logger: zap.New(log)}, Endpoint{
+		Name: "marked", Subject: "marked.*", SecretSubjects: true,
+		Header: func(r *Request) nats.Header { return nats.Header{"State": {r.Tokens[0]}} },
+		Handler: Each(func(_ context.Context, r *Request) (Reply, error) {
+			if r.Tokens[0] == "bad" {
+				return Reply{}, Errorf(CodeDenied, "no")
+			}
+			return Reply{Header: nats.Header{"Own": {"yes"}}}, nil
+		}),
+	})
+	good := request(t, r.client, "marked.good", "")
+	if good.Header.Get("State") != "good" || good.Header.Get("Own") != "yes" {
+		t.Errorf("headers %v, want State and Own", good.Header)
+	}
+	bad := request(t, r.client, "marked.bad", "")
+	wantError(t, bad, CodeDenied)
+	if bad.Header.Get("State") != "bad" {
+		t.Errorf("headers of the error %v, want State", bad.Header)
+	}
+	entries := logged.FilterMessage("request failed").All()
+	if len(entries) != 1 || strings.Contains(fmt.Sprint(entries[0].ContextMap()), "marked.bad") {
+		t.Errorf("logged %v, want one line without the subject", entries)
+	}
+}
