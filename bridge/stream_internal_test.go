@@ -1,0 +1,86 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"pgregory.net/rapid"
+
+	"github.com/pgbridge/pgbridge/internal/subject"
+)
+
+// TestStreamCoversAsNATSMatches asks nats-server which subjects match: a
+// pattern covers another when it takes every subject that the other takes.
+// Subjects of four tokens at most, some of them in no pattern, tell any two
+// patterns of three apart.
+func TestStreamCoversAsNATSMatches(t *testing.T) {
+	t.Parallel()
+	subjects := subjectsOf([]string{"a", "b", "z"}, 4)
+	pattern := rapid.Custom(func(t *rapid.T) string {
+		tokens := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "*"}), 1, 3).Draw(t, "tokens")
+		if rapid.Bool().Draw(t, "open") {
+			tokens[len(tokens)-1] = ">"
+		}
+		return strings.Join(tokens, ".")
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		p, sub := pattern.Draw(t, "pattern"), pattern.Draw(t, "sub")
+		want := !slices.ContainsFunc(subjects, func(s string) bool {
+			return server.SubjectMatchesFilter(s, sub) && !server.SubjectMatchesFilter(s, p)
+		})
+		if got := subject.Covers(p, sub); got != want {
+			t.Fatalf("Covers(%q, %q) = %t, want %t", p, sub, got, want)
+		}
+		if got, want := subject.Overlaps(p, sub), server.SubjectsCollide(p, sub); got != want {
+			t.Fatalf("Overlaps(%q, %q) = %t, want %t", p, sub, got, want)
+		}
+	})
+}
+
+// TestStreamSubjects: what the channels publish is what the stream is asked to
+// keep, without overlaps, which JetStream refuses.
+func TestStreamSubjects(t *testing.T) {
+	t.Parallel()
+	s := &eventStream{}
+	routes := map[string]*route{}
+	for name, c := range map[string]Channel{
+		"orders":  {Delivery: DeliveryJetStream},
+		"a.b":     {Delivery: DeliveryJetStream, Subject: "audit.{payload.region}.{channel}"},
+		"wide":    {Delivery: DeliveryJetStream, Subject: "log.{payload.level}"},
+		"narrow":  {Delivery: DeliveryJetStream, Subject: "log.error"},
+		"ignored": {},
+	} {
+		r, err := newRoute(name, c, "p")
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes[name] = r
+	}
+	s.setRoutes(routes)
+	if !s.changed() {
+		t.Error("changed() = false after new routes")
+	}
+	want := []string{"audit.*.a%2Eb", "log.*", "p.event.orders", "p.gap.a%2Eb", "p.gap.narrow", "p.gap.orders", "p.gap.wide"}
+	if got := s.needed(); !slices.Equal(got, want) {
+		t.Errorf("needed() = %q, want %q", got, want)
+	}
+	if s.changed() {
+		t.Error("changed() = true after needed()")
+	}
+}
+
+func subjectsOf(words []string, tokens int) []string {
+	all := words
+	for last := words; tokens > 1; tokens-- {
+		var longer []string
+		for _, s := range last {
+			for _, w := range words {
+				longer = append(longer, s+"."+w)
+			}
+		}
+		all, last = append(slices.Clone(all), longer...), longer
+	}
+	return all
+}
