@@ -1,0 +1,153 @@
+package txrunner_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+// leaks returns the first log line that holds a text.
+func leaks(r *running, text string) string {
+	for _, e := range r.logs.All() {
+		if line := fmt.Sprint(e.Message, e.ContextMap()); strings.Contains(line, text) {
+			return line
+		}
+	}
+	return ""
+}
+
+// metric returns the sum of a metric's values.
+func metric(t testing.TB, c prometheus.Collector, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for _, family := range families {
+		if family.GetName() == name {
+			for _, m := range family.GetMetric() {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
+
+func TestNothingIsLeftForTheNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"leave": `SELECT set_config('pgbridge.caller', 'mallory', false), set_config('statement_timeout', '7s', false), set_config('role', 'hostileclerk', false);
+SELECT pg_advisory_lock(42);
+CREATE TEMP TABLE leftover (id int);
+SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
+		"hidden": "SELECT leave()",
+		"look": `SELECT current_setting('pgbridge.caller'), current_user <> session_user, current_setting('statement_timeout') = '7s',
+	to_regclass('pg_temp.leftover') IS NOT NULL, (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
+		"role": "SAVEPOINT a; SET LOCAL ROLE hostileclerk; ROLLBACK TO a; SELECT current_user",
+	})
+	w.sql(`DO $$ BEGIN CREATE ROLE hostileclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+		CREATE FUNCTION leave() RETURNS void LANGUAGE sql AS $$
+			SELECT set_config('pgbridge.caller', 'mallory', false), set_config('statement_timeout', '7s', false), set_config('role', 'hostileclerk', false) $$`)
+	w.serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.SQL = 1, 1, &txrunner.SQL{} })
+	clean := `[["",false,false,false,0]]`
+	look := func(after string) {
+		t.Helper()
+		got := ""
+		testenv.Wait(t, patience, "the locks to be released", func() bool { // after the reply
+			got = w.rows("run.look", ``)
+			return strings.HasSuffix(got, "0]]")
+		})
+		equal(t, "left by "+after, got, clean)
+		tx := w.begin(``)
+		equal(t, "left on the pinned connection by "+after, w.rows(tx+".run.look", ``), clean)
+		w.state("ended", tx+".rollback", ``)
+	}
+	look("nothing")
+	w.ask("run.leave", ``)
+	look("a script")
+	w.ask("run.hidden", ``)
+	look("a function")
+	w.ask("run", `{"sql": "SELECT set_config('pgbridge.caller', 'mallory', false); SELECT pg_advisory_lock(42); CREATE TEMP TABLE leftover (); SELECT leave()"}`)
+	look("a request's SQL")
+	tx := w.begin(``)
+	w.state("active", tx+".run.hidden", ``)
+	w.state("active", tx+".run", `{"sql": "SELECT pg_advisory_lock(42); CREATE TEMP TABLE leftover ()"}`)
+	w.state("ended", tx+".commit", ``)
+	look("a pinned transaction")
+	if got := w.rows("run.role", ``); strings.Contains(got, "hostileclerk") {
+		t.Errorf("current_user = %s after ROLLBACK TO", got)
+	}
+}
+
+func TestSQLInRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pinnedScripts)
+	w.sql(accounts + `; DO $$ BEGIN CREATE ROLE adhocuser LOGIN PASSWORD 'secret'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`)
+	w.serve(func(c *txrunner.Config) {
+		c.SQL = &txrunner.SQL{ConnString: w.pg + "&user=adhocuser&password=secret", Connections: 2}
+	})
+	equal(t, "user and caller", w.rows("as.bob.run", `{"sql": "SELECT current_user, current_setting('pgbridge.caller')"}`), `[["adhocuser","bob"]]`)
+	equal(t, "parameters", w.rows("run", `{"sql": "SELECT @a::int + 1, @b::jsonb, @c::text[]", "params": {"a": 1, "b": "x", "c": ["p", null]}}`), `[[2,"x",["p",null]]]`)
+	e := w.fails("sql_error", "run", `{"sql": "SELECT * FROM account"}`)
+	equal(t, "another user's table", e.SQLState, "42501")
+	for sql, word := range map[string]string{
+		"COMMIT": "transaction", "SELECT 1; COPY account TO STDOUT": "COPY", "SET x.y TO 1": "LOCAL", "": "statement", "SELECT '": "no end",
+		"LISTEN x": "LISTEN",
+	} {
+		if e := w.fails("invalid_request", "run", fmt.Sprintf(`{"sql": %q}`, sql)); !strings.Contains(e.Message, word) {
+			t.Errorf("%q: message %q", sql, e.Message)
+		}
+	}
+	w.fails("invalid_request", "run", `{"sql": 1}`)
+	tx := w.begin(``)
+	w.failsIn("active", "denied", tx+".run", `{"sql": "SELECT 1"}`)
+}
+
+func TestParametersStayOutOfTheLog(t *testing.T) {
+	t.Parallel()
+	const secret = "5ecret-value"
+	w := newWorld(t, map[string]string{
+		"number": "SELECT @a::int", "put": "INSERT INTO thing VALUES (@a)",
+		"raise":  "DO $$ BEGIN RAISE EXCEPTION '5ecret-value'; END $$",
+		"notice": "DO $$ BEGIN RAISE NOTICE '5ecret-value'; END $$",
+	})
+	w.sql("CREATE TABLE thing (v text PRIMARY KEY)")
+	w.migrate()
+	r := w.serve(func(c *txrunner.Config) { c.SQL = &txrunner.SQL{} })
+	value := `{"params": {"a": "` + secret + `"}}`
+	for range 2 {
+		w.ask("run.number", value)
+		w.ask("run.put", value)
+		w.ask("as.alice.run.put", value, "Nats-Msg-Id", secret)
+	}
+	w.ask("run.number", `{"params": {"a": {"b": "`+secret+`"}}}`)
+	w.ask("run.number", `{"params": {"a": "`+secret+`}`)
+	w.ask("run.number", `{"params": "`+secret+`"}`)
+	w.ask("run.number", `{"params": {"a": 1}, "timeout_ms": "`+secret+`"}`)
+	w.ask("run.raise", ``)
+	w.ask("run.notice", ``)
+	w.ask("run", `{"sql": "SELECT @a::int", "params": {"a": "`+secret+`"}}`)
+	tx := w.begin(``)
+	w.ask(tx+".run.number", value)
+	w.ask(tx+".commit", ``)
+	for _, msg := range []string{"run.number", "run.put"} { // nobody waits for these, so their errors are logged
+		if err := w.client.Publish("pgbridge."+msg, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "a log line with a parameter", leaks(r, secret), "")
+	equal(t, "a log line with a transaction's key", leaks(r, tx[strings.LastIndex(tx, ".")+1:]), "")
+}

@@ -1,0 +1,309 @@
+package txrunner_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+// problem waits until the runner names a problem with all the words.
+func problem(t *testing.T, r *running, words ...string) {
+	t.Helper()
+	testenv.Wait(t, patience, "a problem with "+strings.Join(words, ", "), func() bool {
+		all := strings.Join(r.Problems(), "\n")
+		for _, word := range words {
+			if !strings.Contains(all, word) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func ready(t *testing.T, r *running) {
+	t.Helper()
+	testenv.Wait(t, patience, "the runner to be ready", func() bool { return len(r.Problems()) == 0 })
+}
+
+func TestJobsNeedTheTable(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.sql(accounts + "; DROP SCHEMA pgbridge CASCADE")
+	config := w.config()
+	withJobs(&config)
+	r := launch(t, config)
+	problem(t, r, "jobs:", "pgbridge migrate")
+	id := w.submit("add", `{"params": {"n": 1}}`, "")
+	w.rows("run.add", `{"params": {"n": 0}}`) // requests are served
+	if info := w.consumerInfo(); info.Delivered.Consumer != 0 {
+		t.Errorf("%d deliveries without the table", info.Delivered.Consumer)
+	}
+	w.migrate()
+	ready(t, r)
+	equal(t, "the job", code(w.result("add", id)), "ok")
+
+	w.sql("DROP TABLE pgbridge.message_id") // while jobs are taken
+	id = w.submit("add", `{"params": {"n": 1}}`, "")
+	problem(t, r, "jobs:", "pgbridge migrate")
+	w.migrate()
+	equal(t, "the job", code(w.result("add", id)), "ok")
+	equal(t, "failed", counted(t, r, "failed"), 0)
+}
+
+func TestJobsNeedTheStreams(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.sql(accounts)
+	config := w.config()
+	config.Jobs = &txrunner.Jobs{}
+	r := launch(t, config)
+	problem(t, r, "jobs: stream PGBRIDGE_JOBS", "set create")
+	create := func(c jetstream.StreamConfig) {
+		t.Helper()
+		// The server may still be removing the folder of a deleted stream.
+		testenv.Wait(t, patience, "the stream to be created", func() bool {
+			_, err := w.js.CreateStream(t.Context(), c)
+			return err == nil
+		})
+	}
+	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.>"}, Retention: jetstream.WorkQueuePolicy})
+	problem(t, r, "PGBRIDGE_JOBS", "does not cover pgbridge.job.copy.>")
+	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
+		t.Fatal(err)
+	}
+	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}})
+	problem(t, r, "PGBRIDGE_JOBS", "limits", "work queue")
+	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
+		t.Fatal(err)
+	}
+	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}, Retention: jetstream.WorkQueuePolicy})
+	problem(t, r, "jobs: stream PGBRIDGE_RESULTS", "set create")
+	id := w.submit("add", `{"params": {"n": 1}}`, "")
+	create(jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
+	equal(t, "the job", code(w.result("add", id)), "ok")
+	ready(t, r)
+}
+
+func TestJobsNeedJetStream(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"add": add})
+	w.nats = testenv.NATS(t, func(o *server.Options) { o.JetStream = false })
+	config := w.config()
+	withJobs(&config)
+	r := launch(t, config)
+	problem(t, r, "jobs: stream PGBRIDGE_JOBS", "JetStream")
+}
+
+// A job is acknowledged only after its result: while the stream of results is
+// away it is not, and it is not applied a second time afterwards.
+func TestJobsWaitForTheResultStream(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.sql(accounts)
+	r := w.serve(func(c *txrunner.Config) { c.Jobs = &txrunner.Jobs{Stream: txrunner.JobStream{Create: true}} }, w.results)
+	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_RESULTS"); err != nil {
+		t.Fatal(err)
+	}
+	ids := []string{w.submit("add", `{"params": {"n": 1}}`, ""), w.submit("add", `{"params": {"n": -500}}`, "poor")}
+	problem(t, r, "jobs: stream PGBRIDGE_RESULTS")
+	equal(t, "jobs in the stream", w.info("PGBRIDGE_JOBS").State.Msgs, uint64(2))
+	w.results(nil)
+	equal(t, "the job", w.result("add", ids[0]).body, `{"results":[{"columns":[{"name":"balance","type":"numeric"},{"name":"caller","type":"text"}],`+
+		`"rows":[[101,""]],"command":"UPDATE 1","rows_affected":1}],"attempts":1}`)
+	equal(t, "the other", code(w.result("add", ids[1])), "sql_error")
+	w.settled()
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "101")
+}
+
+// results makes the stream of results.
+func (w *world) results(*txrunner.Config) {
+	w.t.Helper()
+	testenv.Wait(w.t, patience, "the stream to be created", func() bool {
+		_, err := w.js.CreateStream(w.t.Context(), jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
+		return err == nil
+	})
+}
+
+// consumerInfo looks at the consumer of the jobs.
+func (w *world) consumerInfo() *jetstream.ConsumerInfo {
+	w.t.Helper()
+	c, err := w.js.Consumer(w.t.Context(), "PGBRIDGE_JOBS", "pgbridge_run")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c.CachedInfo()
+}
+
+// Jobs wait for PostgreSQL, and no attempt is used up.
+func TestJobsWaitForPostgreSQL(t *testing.T) {
+	t.Parallel()
+	pg := testenv.DedicatedPostgres(t, testenv.PGOptions{})
+	w := newJobWorld(t, map[string]string{"once": "INSERT INTO done VALUES (@n); SELECT pg_advisory_xact_lock_shared(7)"})
+	w.pg = pg.NewDatabase(t)
+	w.migrate()
+	w.sql("CREATE TABLE done (n int)")
+	holder, err := pgx.Connect(t.Context(), w.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(context.Background())                                          // not before, by the garbage collector
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil { // until PostgreSQL dies
+		t.Fatal(err)
+	}
+	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts, c.Jobs.Concurrency = 1, 2 })
+	var ids []string
+	submit := func(n string) { ids = append(ids, w.submit("once", `{"params": {"n": `+n+`}}`, "")) }
+	submit("1")
+	submit("2")
+	w.active(2, "lock_shared")
+	pg.Kill(t) // while two are under way
+	submit("3")
+	testenv.Wait(t, patience, "jobs to be handed back", func() bool { return counted(t, r, "waiting") >= 2 })
+	problem(t, r, "PostgreSQL")
+	pg.Start(t)
+	for _, id := range ids {
+		a := w.result("once", id)
+		equal(t, "a job", code(a), "ok")
+		equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
+	}
+	w.settled()
+	equal(t, "jobs applied", value[string](w, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM done"), "1 2 3")
+	equal(t, "failed", counted(t, r, "failed")+counted(t, r, "retried"), 0)
+}
+
+// A busy script makes its jobs wait, and no attempt is used up.
+func TestJobsWaitForConnections(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"hold": "SELECT pg_sleep(7)", "add": add})
+	w.sql(accounts)
+	r := w.serve(withJobs, func(c *txrunner.Config) { c.RunConnections, c.Jobs.Attempts = 1, 1 })
+	holding := w.async("run.hold", ``)
+	w.active(1, "pg_sleep")
+	id := w.submit("add", `{"params": {"n": 1}}`, "")
+	a := w.result("add", id)
+	equal(t, "the job", code(a), "ok")
+	equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
+	equal(t, "the holder", code(<-holding), "ok")
+	if counted(t, r, "waiting") == 0 {
+		t.Error("the job did not wait")
+	}
+}
+
+func TestJobsSurviveARestartOfNATS(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add, "slow": "UPDATE account SET balance = balance + 1 WHERE id = 2; SELECT pg_sleep(1)"})
+	w.client = w.nats.Connect(t, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	var err error
+	if w.js, err = jetstream.New(w.client); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(accounts)
+	r := w.serve(withJobs)
+	slow := w.submit("slow", ``, "")
+	w.active(1, "pg_sleep")
+	w.nats.Stop(t)
+	w.nats.Start(t)
+	testenv.Wait(t, patience, "the client to be back", func() bool { return w.client.Stats().Reconnects > 0 })
+	ready(t, r)
+	equal(t, "the job after", code(w.result("add", w.submit("add", `{"params": {"n": 1}}`, "after"))), "ok")
+	equal(t, "the job under way", code(w.result("slow", slow)), "ok")
+	w.settled()
+	equal(t, "the balances", value[string](w, "SELECT string_agg(balance::text, ' ' ORDER BY id) FROM account"), "101 101")
+}
+
+// A stream that is deleted and made anew counts from 1 again, and its jobs are
+// not taken for those of the old one.
+func TestJobsOfANewStream(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.sql(accounts)
+	r := w.serve(withJobs)
+	for i := range 3 {
+		w.result("add", w.submit("add", `{"params": {"n": 1}}`, ""))
+		w.settled()
+		if i == 2 {
+			break
+		}
+		created := w.info("PGBRIDGE_JOBS").Created
+		if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
+			t.Fatal(err)
+		}
+		testenv.Wait(t, patience, "the stream to be made anew", func() bool {
+			s, err := w.js.Stream(t.Context(), "PGBRIDGE_JOBS")
+			return err == nil && s.CachedInfo().Created.After(created)
+		})
+	}
+	ready(t, r)
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "103")
+}
+
+// The id of a job is kept for as long as the job may come again.
+func TestIDsOfWaitingJobsAreKept(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.sql(accounts)
+	r := w.serve(withJobs)
+	w.result("add", w.submit("add", `{"params": {"n": 1}}`, "done"))
+	w.rows("run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "request")
+	w.settled()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	left := func() string {
+		return value[string](w, "SELECT coalesce(string_agg(id, ' ' ORDER BY id), '') FROM pgbridge.message_id")
+	}
+	age := func() { w.sql("UPDATE pgbridge.message_id SET created_at = now() - interval '30 minutes'") }
+	keep := func(c *txrunner.Config) { c.KeepMessageIDs = time.Minute }
+	age()
+	if _, err := w.js.Publish(t.Context(), "pgbridge.job.copy.later", nil); err != nil { // stays
+		t.Fatal(err)
+	}
+	r = w.serve(withJobs, keep)
+	testenv.Wait(t, patience, "the request's id to go", func() bool { return left() == "done" })
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := w.js.Stream(t.Context(), "PGBRIDGE_JOBS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.serve(keep)
+	w.serve(withJobs, keep)
+	testenv.Wait(t, patience, "the job's id to go", func() bool { return left() == "" })
+}
+
+func TestJobConfiguration(t *testing.T) {
+	t.Parallel()
+	config := txrunner.Config{Jobs: &txrunner.Jobs{
+		Stream: txrunner.JobStream{Name: "a.b", Replicas: 7}, Results: txrunner.ResultStream{Name: "*", MaxAge: -1, Replicas: -1},
+		Concurrency: -1, Attempts: -1,
+	}}
+	err := config.Validate()
+	if err == nil {
+		t.Fatal("Validate() = nil")
+	}
+	for _, key := range []string{
+		"jobs.concurrency", "jobs.attempts", "streams.jobs.name", "streams.jobs.replicas",
+		"streams.results.name", "streams.results.replicas", "streams.results.max_age",
+	} {
+		if !strings.Contains(err.Error(), key+": ") {
+			t.Errorf("Validate() = %v, want it to name %s", err, key)
+		}
+	}
+	config.Jobs = &txrunner.Jobs{Results: txrunner.ResultStream{Name: "PGBRIDGE_JOBS"}}
+	if err := config.Validate(); err == nil {
+		t.Error("one stream for jobs and results was accepted")
+	}
+}

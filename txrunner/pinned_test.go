@@ -1,0 +1,383 @@
+package txrunner_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+var pinnedScripts = map[string]string{
+	"add":     "UPDATE account SET balance = balance + @n WHERE id = @id",
+	"balance": "SELECT balance FROM account WHERE id = @id",
+	"sleep":   "SELECT pg_sleep(@seconds)",
+	"fail":    "SELECT 1 / @zero::int",
+	"wide":    "SELECT repeat('x', 2000000)",
+	"strict":  "-- isolation: serializable\nSELECT 1",
+	"reader":  "-- read_only: true\nSELECT 1",
+	"whoami":  "SELECT current_user, current_setting('pgbridge.caller'), current_setting('statement_timeout')",
+	"limited": "-- role: pinclerk\n-- timeout: 3s\nSELECT current_user, current_setting('statement_timeout')::interval < '10s'",
+}
+
+func newPinnedWorld(t testing.TB) *world {
+	t.Helper()
+	w := newWorld(t, pinnedScripts)
+	w.sql(accounts + `; DO $$ BEGIN CREATE ROLE pinclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`)
+	return w
+}
+
+// state asks and wants an answer without an error and with this state.
+func (w *world) state(state, subject, body string) answer {
+	w.t.Helper()
+	a := w.ask(subject, body)
+	if a.Error != nil {
+		w.t.Fatalf("%s: %+v", subject, *a.Error)
+	}
+	if got := a.header.Get("Pgbridge-Transaction"); got != state {
+		w.t.Fatalf("%s: Pgbridge-Transaction = %q, want %q", subject, got, state)
+	}
+	return a
+}
+
+// failsIn asks and wants an error and this state.
+func (w *world) failsIn(state, code, subject, body string) failure {
+	w.t.Helper()
+	a := w.ask(subject, body)
+	if a.Error == nil || a.Error.Code != code || a.header.Get("Pgbridge-Transaction") != state {
+		w.t.Fatalf("%s answered %s in the state %q, want %s and %q", subject, a.body, a.header.Get("Pgbridge-Transaction"), code, state)
+	}
+	return *a.Error
+}
+
+func (w *world) begin(body string) string {
+	w.t.Helper()
+	return w.state("active", "begin", body).Tx
+}
+
+func TestPinnedTransaction(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve()
+	begun := w.state("active", "begin", `{"isolation": "repeatable read", "idle_timeout_ms": 90000}`)
+	tx := begun.Tx
+	equal(t, "idle_timeout_ms, capped", begun.Idle, 30000)
+	if left := time.Until(begun.Expires); left < 25*time.Second || left > 31*time.Second {
+		t.Errorf("expires in %s, want 30s", left)
+	}
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	equal(t, "outside", w.rows("run.balance", `{"params": {"id": 1}}`), "[[100]]")
+	equal(t, "inside", string(w.state("active", tx+".run.balance", `{"params": {"id": 1}}`).Results[0].Rows), "[[105]]")
+	w.state("active", tx+".savepoint", `{"name": "a \"quoted\"; one"}`)
+	w.failsIn("failed", "sql_error", tx+".run.fail", `{"params": {"zero": 0}}`)
+	for _, verb := range []string{"run.add", "savepoint", "release"} {
+		body := `{"name": "x"}`
+		if verb == "run.add" {
+			body = `{"params": {"id": 1, "n": 1}}`
+		}
+		e := w.failsIn("failed", "sql_error", tx+"."+verb, body)
+		equal(t, "sqlstate of "+verb, e.SQLState, "25P02")
+	}
+	w.state("failed", tx+".touch", ``)
+	w.state("active", tx+".rollback_to", `{"name": "a \"quoted\"; one"}`)
+	w.state("active", tx+".run.add", `{"params": {"id": 2, "n": 7}}`)
+	w.state("active", tx+".release", `{"name": "a \"quoted\"; one"}`)
+	equal(t, "commit", w.state("ended", tx+".commit", ``).body, "{}")
+	equal(t, "balances", value[string](w, "SELECT string_agg(balance::text, ' ' ORDER BY id) FROM account"), "105 107")
+	e := w.failsIn("ended", "gone", tx+".run.balance", `{"params": {"id": 1}}`)
+	if !strings.Contains(e.Message, "committed") {
+		t.Errorf("message %q does not say why", e.Message)
+	}
+	w.failsIn("ended", "gone", tx+".touch", ``)
+	w.failsIn("ended", "gone", tx+".rollback", ``)
+	w.failsIn("ended", "gone", tx[:strings.LastIndex(tx, ".")]+".nobody.touch", ``)
+}
+
+func TestPinnedFailures(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve()
+	tx := w.begin(``)
+	w.failsIn("active", "not_found", tx+".run.nothing", ``)
+	w.failsIn("active", "not_found", tx+".explode", ``)
+	w.failsIn("active", "denied", tx+".run", `{"sql": "SELECT 1"}`)
+	w.failsIn("active", "invalid_request", tx+".run.add", `{"params": {"id": 1}}`)
+	w.failsIn("active", "invalid_request", tx+".run.strict", ``)
+	w.failsIn("active", "invalid_request", tx+".run.reader", ``)
+	w.failsIn("active", "invalid_request", tx+".savepoint", ``)
+	w.failsIn("active", "invalid_request", tx+".commit", `{"now": true}`)
+	if e := w.fails("invalid_request", tx+".run.balance", `{"params": {"id": 1}}`, "Nats-Msg-Id", "x"); !strings.Contains(e.Message, "message id") {
+		t.Errorf("message %q", e.Message)
+	}
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	e := w.failsIn("failed", "timeout", tx+".run.sleep", `{"timeout_ms": 100, "params": {"seconds": 60}}`)
+	equal(t, "retryable", e.Retryable, false)
+	e = w.failsIn("ended", "sql_error", tx+".commit", ``)
+	equal(t, "commit of a failed transaction", e.SQLState, "25P02")
+
+	tx = w.begin(``)
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	w.failsIn("ended", "too_large", tx+".run.wide", ``)
+	if e := w.failsIn("ended", "gone", tx+".commit", ``); !strings.Contains(e.Message, "fit") {
+		t.Errorf("message %q does not say why", e.Message)
+	}
+	tx = w.begin(``)
+	w.failsIn("failed", "sql_error", tx+".rollback_to", `{"name": "nothing"}`)
+	w.state("ended", tx+".rollback", ``)
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "100")
+
+	w.fails("invalid_request", "begin", `{"isolation": "total"}`)
+	w.fails("invalid_request", "begin", `{"read_only": 1}`)
+	w.fails("invalid_request", "begin", `{"idle_timeout_ms": -1}`)
+	w.fails("invalid_request", "begin", `{"name": "x"}`)
+	tx = w.begin(`{"read_only": true, "isolation": "serializable", "deferrable": true}`)
+	w.state("active", tx+".run.strict", ``)
+	w.state("active", tx+".run.reader", ``)
+	e = w.failsIn("failed", "sql_error", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	equal(t, "writing in a read-only transaction", e.SQLState, "25006")
+}
+
+func TestPinnedRoleAndTimeoutHoldForTheScriptAlone(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve()
+	tx := w.state("active", "as.alice.begin", ``).Tx
+	user := string(w.state("active", tx+".run.whoami", ``).Results[0].Rows)
+	if !strings.Contains(user, `"alice"`) {
+		t.Errorf("whoami = %s, want the caller alice", user)
+	}
+	w.state("active", tx+".savepoint", `{"name": "s"}`)
+	equal(t, "limited", string(w.state("active", tx+".run.limited", ``).Results[0].Rows), `[["pinclerk",true]]`)
+	after := string(w.state("active", tx+".run.whoami", ``).Results[0].Rows)
+	if strings.Contains(after, "pinclerk") {
+		t.Errorf("whoami = %s after a script with a role", after)
+	}
+	w.state("active", tx+".run.limited", ``)
+	w.state("active", tx+".rollback_to", `{"name": "s"}`)
+	if after := string(w.state("active", tx+".run.whoami", ``).Results[0].Rows); strings.Contains(after, "pinclerk") || !strings.Contains(after, "alice") {
+		t.Errorf("whoami = %s after ROLLBACK TO", after)
+	}
+	w.state("active", tx+".run.limited", ``)
+	w.state("ended", tx+".commit", ``)
+}
+
+func TestRollbackOvertakes(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve()
+	tx := w.begin(``)
+	var mu sync.Mutex
+	codes := map[string]int{}
+	var wg sync.WaitGroup
+	inbox := w.client.NewRespInbox()
+	sub, err := w.client.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One is served, 16 wait, 3 are refused at once.
+	for i := range 20 {
+		script := "balance"
+		body := `{"params": {"id": 1}}`
+		if i == 0 {
+			script, body = "sleep", `{"params": {"seconds": 60}}`
+		}
+		if err := w.client.PublishRequest(tx+".run."+script, inbox, []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Go(func() {
+		for range 20 {
+			msg, err := sub.NextMsg(patience)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			codes[msg.Header.Get("Nats-Service-Error-Code")+msg.Header.Get("Pgbridge-Transaction")]++
+			mu.Unlock()
+		}
+	})
+	testenv.Wait(t, patience, "three to be refused", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return codes["429active"] == 3
+	})
+	begun := time.Now()
+	expires := w.state("active", tx+".touch", ``).Expires
+	if time.Since(begun) > 5*time.Second || time.Until(expires) < 20*time.Second {
+		t.Errorf("touch took %s and renewed to %s", time.Since(begun), expires)
+	}
+	testenv.Wait(t, patience, "the script to run", func() bool {
+		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()") == 1
+	})
+	begun = time.Now()
+	equal(t, "rollback", w.state("ended", tx+".rollback", ``).body, "{}")
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("rollback took %s", took)
+	}
+	wg.Wait()
+	equal(t, "answers", fmt.Sprint(codes), "map[410ended:17 429active:3]")
+}
+
+func TestOneAtATimeInOrder(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.write("append", "INSERT INTO seen VALUES (default, @n)")
+	w.sql("CREATE TABLE seen (at serial, n int)")
+	w.serve()
+	tx := w.begin(``)
+	inbox := w.client.NewRespInbox()
+	sub, err := w.client.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 15 {
+		if err := w.client.PublishRequest(tx+".run.append", inbox, fmt.Appendf(nil, `{"params": {"n": %d}}`, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 15 {
+		if msg, err := sub.NextMsg(patience); err != nil || msg.Header.Get("Nats-Service-Error") != "" {
+			t.Fatalf("%v %s", err, msg.Data)
+		}
+	}
+	w.state("ended", tx+".commit", ``)
+	equal(t, "the order", value[bool](w, "SELECT array_agg(n ORDER BY at) = ARRAY(SELECT generate_series(0, 14)) FROM seen"), true)
+}
+
+func TestLeases(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	r := w.serve(func(c *txrunner.Config) { c.Lifetime, c.PinnedConnections = 2*time.Second, 1 })
+	tx := w.begin(`{"idle_timeout_ms": 300}`)
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	w.gone(tx, "300ms")
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "100")
+
+	tx = w.begin(`{"idle_timeout_ms": 300}`) // the clock stands still while work runs
+	w.state("active", tx+".run.sleep", `{"params": {"seconds": 0.6}}`)
+	w.state("active", tx+".touch", ``)
+	w.gone(tx, "300ms")
+
+	tx = w.begin(``) // touched all the time, it still ends
+	end := time.Now().Add(patience)
+	for w.ask(tx+".touch", ``).Error == nil {
+		if time.Now().After(end) {
+			t.Fatal("the lifetime does not end")
+		}
+	}
+	w.gone(tx, "lifetime")
+	tx = w.begin(``) // ends while work runs
+	a := w.ask(tx+".run.sleep", `{"params": {"seconds": 60}}`)
+	if a.Error == nil || a.Error.Code != "timeout" && a.Error.Code != "gone" {
+		t.Errorf("the work at the end of the lifetime was answered %s", a.body)
+	}
+	w.gone(tx, "lifetime")
+	equal(t, "logs of an id", leaks(r, tx[strings.LastIndex(tx, ".")+1:]), "")
+}
+
+// gone waits until the transaction has ended for a reason.
+func (w *world) gone(tx, reason string) {
+	w.t.Helper()
+	testenv.Wait(w.t, patience, "the end of a transaction: "+reason, func() bool {
+		a := w.ask(tx+".savepoint", `{"name": ""}`) // refused, and so no use of the lease
+		return a.Error.Code == "gone" || w.ask(tx+".nothing", ``).Error.Code == "gone"
+	})
+	if e := w.failsIn("ended", "gone", tx+".touch", ``); !strings.Contains(e.Message, reason) {
+		w.t.Fatalf("gone: %q, want %q", e.Message, reason)
+	}
+}
+
+func TestTouchKeepsPostgreSQLAwake(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve(func(c *txrunner.Config) { c.IdleTimeout = time.Second }) // PostgreSQL's own: 6 s
+	tx := w.begin(``)
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	pause := time.NewTicker(200 * time.Millisecond)
+	defer pause.Stop()
+	for begun := time.Now(); time.Since(begun) < 8*time.Second; <-pause.C {
+		w.state("active", tx+".touch", ``)
+	}
+	w.state("ended", tx+".commit", ``)
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "105")
+}
+
+func TestStopRollsBack(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	r := w.serve()
+	idle, busy := w.begin(``), w.begin(``)
+	w.state("active", idle+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	done := make(chan answer, 1)
+	go func() {
+		a, _ := w.try(busy+".run.sleep", `{"params": {"seconds": 1}}`)
+		done <- a
+	}()
+	testenv.Wait(t, patience, "the script to run", func() bool {
+		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()") == 1
+	})
+	begun := time.Now()
+	if err := r.stop(); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if took := time.Since(begun); took > 9*time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+	if a := <-done; a.Error != nil {
+		t.Errorf("work in flight was answered %s", a.body)
+	}
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "100")
+	if _, err := w.try(idle+".touch", ``); err == nil || !strings.Contains(err.Error(), nats.ErrNoResponders.Error()) {
+		t.Errorf("after the stop: %v, want no responders", err)
+	}
+}
+
+func TestLostConnectionEndsTheTransaction(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.serve()
+	tx := w.begin(``)
+	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	testenv.TerminateBackend(t, w.pg, "pgbridge")
+	e := w.failsIn("ended", "unavailable", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
+	equal(t, "retryable", e.Retryable, false)
+	if e := w.failsIn("ended", "gone", tx+".commit", ``); !strings.Contains(e.Message, "lost") {
+		t.Errorf("gone: %q", e.Message)
+	}
+	w.state("ended", w.begin(``)+".commit", ``)
+}
+
+func TestClientsThatDisappear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("ten thousand leases take their time")
+	}
+	t.Parallel()
+	w := newPinnedWorld(t)
+	r := w.serve(func(c *txrunner.Config) { c.PinnedConnections = 8 })
+	const n = 10_000
+	jobs := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for range jobs {
+				if a, err := w.try("begin", `{"idle_timeout_ms": 1}`); err != nil || a.Error != nil {
+					t.Errorf("%v %s", err, a.body)
+				}
+			}
+		})
+	}
+	for range n {
+		jobs <- struct{}{}
+	}
+	close(jobs)
+	wg.Wait()
+	testenv.Wait(t, patience, "all leases to end", func() bool { return metric(t, r, "pgbridge_transactions") == 0 })
+	equal(t, "expired", metric(t, r, "pgbridge_transactions_expired_total"), n)
+	equal(t, "open transactions", value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"), 0)
+}

@@ -1,0 +1,279 @@
+package txrunner_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+const accounts = `CREATE TABLE account (id int PRIMARY KEY, balance numeric NOT NULL CHECK (balance >= 0));
+	INSERT INTO account VALUES (1, 100), (2, 100)`
+
+var transfer = map[string]string{
+	"billing/transfer": `-- Moves money.
+-- isolation: serializable
+UPDATE account SET balance = balance - @amount WHERE id = @source;
+UPDATE account SET balance = balance + @amount WHERE id = @target;
+`,
+	"balance": "SELECT id, balance FROM account WHERE id = @id",
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, transfer)
+	w.sql(accounts)
+	w.serve()
+	for range 3 {
+		a := w.ask("run.billing.transfer", `{"params": {"source": 1, "target": 2, "amount": "10.50"}}`)
+		equal(t, "the reply", a.body, `{"results":[{"command":"UPDATE 1","rows_affected":1},{"command":"UPDATE 1","rows_affected":1}],"attempts":1}`)
+	}
+	a := w.ask("run.balance", `{"params": {"id": 2}}`)
+	equal(t, "the reply", a.body, `{"results":[{"columns":[{"name":"id","type":"int4"},{"name":"balance","type":"numeric"}],"rows":[[2,131.50]],"command":"SELECT 1","rows_affected":1}],"attempts":1}`)
+	equal(t, "rows as objects", w.rows("run.balance", `{"params": {"id": 2}, "rows": "object", "big_numbers": "string"}`), `[{"id":2,"balance":"131.50"}]`)
+	equal(t, "no rows", w.rows("run.balance", `{"params": {"id": 3}}`), `[]`)
+}
+
+func TestBadRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, transfer)
+	w.write("out", "COPY account TO STDOUT")
+	w.sql(accounts)
+	w.serve()
+	for body, word := range map[string]string{
+		`{"params": {"id": 1}`:                   "byte",
+		`[]`:                                     "object",
+		`null`:                                   "object",
+		`{"params": {"id": 1}, "colour": 1}`:     `"colour"`,
+		`{"params": {}}`:                         `"id" is missing`,
+		``:                                       `"id" is missing`,
+		`{"params": {"id": 1, "name": 2}}`:       `"name"`,
+		`{"params": {"id": {"a": 1}}}`:           `"id"`,
+		`{"params": [1]}`:                        `"params"`,
+		`{"params": {"id": 1}, "timeout_ms": 0}`: `"timeout_ms"`,
+		`{"params": {"id": 1}, "timeout_ms": "2s"}`:  `"timeout_ms"`,
+		`{"params": {"id": 1}, "rows": "tables"}`:    `"rows"`,
+		`{"params": {"id": "a\u0000b"}, "rows": 12}`: `"rows"`,
+	} {
+		if e := w.fails("invalid_request", "run.balance", body); !strings.Contains(e.Message, word) {
+			t.Errorf("%s: message %q, want it to name %s", body, e.Message, word)
+		}
+	}
+	e := w.fails("sql_error", "run.balance", `{"params": {"id": "one"}}`)
+	equal(t, "sqlstate", e.SQLState, "22P02")
+	equal(t, "statement", e.Statement, 1)
+	w.fails("not_found", "run.nothing", ``)
+	w.fails("not_found", "as.alice.run.nothing", ``)
+	w.fails("not_found", "as.alice.explode", ``)
+	w.fails("invalid_request", "as.a%6Cice.run.balance", `{"params": {"id": 1}}`)
+	w.fails("invalid_request", "run.out", ``)
+	w.fails("denied", "run", `{"sql": "SELECT 1"}`)
+}
+
+func TestErrorsSayWhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"first":    "-- Fails at once.\n\nSELECT nothing FROM account;\nSELECT 1",
+		"middle":   "UPDATE account SET balance = 0;\n\n  UPDATE account\n  SET balance = @é_1::int / @zero::int;\nSELECT 1",
+		"wrong":    "UPDATE account SET balance = 0;\nSELECT 'é', @id::int, missing FROM account",
+		"deferred": "INSERT INTO child VALUES (@parent)",
+		"raise":    "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'U0001', MESSAGE = 'no luck', DETAIL = 'none'; END $$",
+	})
+	w.sql(accounts + `; CREATE TABLE child (parent int REFERENCES account DEFERRABLE INITIALLY DEFERRED)`)
+	w.serve()
+	e := w.fails("sql_error", "run.first", ``)
+	equal(t, "first", words(e.SQLState, e.Statement, e.Line, e.Position), "42703 1 3 8")
+	for range 2 {
+		e = w.fails("sql_error", "run.middle", `{"params": {"é_1": 1, "zero": 0}}`)
+		equal(t, "middle", words(e.SQLState, e.Statement, e.Line), "22012 2 3")
+		e = w.fails("sql_error", "run.wrong", `{"params": {"id": 1}}`)
+		equal(t, "wrong", words(e.SQLState, e.Statement, e.Line, e.Position), "42703 2 2 23")
+		e = w.fails("sql_error", "run.deferred", `{"params": {"parent": 77}}`)
+		equal(t, "deferred", words(e.SQLState, e.Statement, e.Constraint), "23503 0 child_parent_fkey")
+		e = w.fails("sql_error", "run.raise", ``)
+		equal(t, "raise", e.SQLState+e.Message+e.Detail, "U0001no lucknone")
+	}
+	equal(t, "sum of balances", value[string](w, "SELECT sum(balance)::text FROM account"), "200")
+}
+
+func TestLaterStatementsSeeEarlierOnes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"temp": `CREATE TEMP TABLE scratch (id int, tags text[], doc jsonb);
+INSERT INTO scratch VALUES (@id, @tags, @doc);
+SELECT * FROM scratch`,
+		"notice":    `DO $$ BEGIN RAISE NOTICE 'é %', 1; RAISE WARNING 'two'; END $$`,
+		"savepoint": `SAVEPOINT a; UPDATE account SET balance = 1; ROLLBACK TO a; SELECT sum(balance) FROM account`,
+		"fetch":     `DECLARE c CURSOR FOR SELECT id FROM account ORDER BY id; FETCH ALL FROM c`,
+	})
+	w.sql(accounts)
+	w.serve(func(c *txrunner.Config) { c.RunConnections = 1 })
+	for range 3 {
+		equal(t, "temporary table", w.rows("run.temp", `{"params": {"id": 7, "tags": ["a", null, "b,c"], "doc": "text"}}`), `[[7,["a",null,"b,c"],"text"]]`)
+		a := w.ask("run.notice", ``)
+		equal(t, "notices", fmt.Sprint(a.Notices), "[map[message:é 1 severity:NOTICE] map[message:two severity:WARNING sqlstate:01000]]")
+		equal(t, "savepoint", w.rows("run.savepoint", ``), `[[200]]`)
+		equal(t, "fetch", w.rows("run.fetch", ``), `[[1],[2]]`)
+	}
+}
+
+func TestPreparedAgainAfterDDL(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"all": "SELECT * FROM thing", "put": "INSERT INTO thing VALUES (@v)", "mixed": "UPDATE thing SET v = v; SELECT * FROM thing",
+	})
+	w.sql("CREATE TABLE thing (v int)")
+	w.serve(func(c *txrunner.Config) { c.RunConnections = 2 })
+	for i, ddl := range []string{"SELECT 1", "ALTER TABLE thing ADD w text", "ALTER TABLE thing ALTER v TYPE text", "DROP TABLE thing; CREATE TABLE thing (v date)"} {
+		w.sql(ddl)
+		for range 4 {
+			for _, name := range []string{"all", "mixed"} {
+				if a := w.ask("run."+name, ``); a.Error != nil {
+					t.Errorf("after %q: %+v", ddl, *a.Error)
+				}
+			}
+			body := `{"params": {"v": "2020-01-02"}}`
+			if i < 2 {
+				body = `{"params": {"v": 1}}`
+			}
+			if a := w.ask("run.put", body); a.Error != nil {
+				t.Errorf("put after %q: %+v", ddl, *a.Error)
+			}
+		}
+	}
+}
+
+func TestTooLargeDoesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"write": "UPDATE account SET balance = balance + 1; SELECT repeat('x', @n) FROM account",
+		"read":  "-- read_only: true\nSELECT repeat('x', @n) FROM generate_series(1, 100000)",
+	})
+	w.sql(accounts)
+	w.serve()
+	for range 2 {
+		w.fails("too_large", "run.write", `{"params": {"n": 600000}}`)
+		w.fails("too_large", "run.read", `{"params": {"n": 1000}}`)
+	}
+	equal(t, "sum of balances", value[string](w, "SELECT sum(balance)::text FROM account"), "200")
+	w.rows("run.write", `{"params": {"n": 500000}}`)
+	equal(t, "sum of balances", value[string](w, "SELECT sum(balance)::text FROM account"), "202")
+}
+
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"plain":   "SELECT flaky(@times)",
+		"three":   "-- isolation: serializable\nSELECT flaky(@times)",
+		"one":     "-- retries: 1\nSELECT flaky(@times)",
+		"divided": "-- isolation: repeatable read\nSELECT flaky(@times); SELECT 1 / (SELECT @zero::int)",
+	})
+	// A sequence counts what a rollback undoes everywhere else.
+	w.sql(`CREATE SEQUENCE tries; CREATE FUNCTION flaky(times int) RETURNS int LANGUAGE plpgsql AS $$
+		BEGIN
+			IF nextval('tries') <= times THEN RAISE EXCEPTION USING ERRCODE = '40001', MESSAGE = 'again'; END IF;
+			PERFORM setval('tries', 1, false);
+			RETURN 1;
+		END $$`)
+	w.serve()
+	a := w.ask("run.three", `{"params": {"times": 3}}`)
+	equal(t, "attempts", a.Attempts, 4)
+	e := w.fails("conflict", "run.three", `{"params": {"times": 4}}`)
+	equal(t, "retryable", e.Retryable, true)
+	w.sql("SELECT setval('tries', 1, false)")
+	w.fails("conflict", "run.plain", `{"params": {"times": 1}}`)
+	equal(t, "attempts", w.ask("run.plain", `{"params": {"times": 1}}`).Attempts, 1)
+	equal(t, "attempts", w.ask("run.one", `{"params": {"times": 1}}`).Attempts, 2)
+	e = w.fails("sql_error", "run.divided", `{"params": {"times": 1, "zero": 0}}`)
+	equal(t, "the error of the second attempt", e.SQLState, "22012")
+}
+
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"sleep": "SELECT pg_sleep(@seconds)",
+		"short": "-- timeout: 200ms\nUPDATE account SET balance = 0; SELECT pg_sleep(60)",
+		"steps": "SELECT pg_sleep(0.1); SELECT pg_sleep(0.1); SELECT pg_sleep(0.1); SELECT pg_sleep(0.1)",
+		"lock":  "UPDATE account SET balance = balance - 1 WHERE id = 1",
+		"one":   "-- concurrency: 1\nSELECT pg_sleep(@seconds)",
+	})
+	w.sql(accounts)
+	w.serve(func(c *txrunner.Config) { c.RunConnections = 3 })
+	begun := time.Now()
+	e := w.fails("timeout", "run.short", ``)
+	equal(t, "retryable", e.Retryable, true)
+	w.fails("timeout", "run.steps", `{"timeout_ms": 250}`)
+	w.fails("timeout", "run.sleep", `{"timeout_ms": 100, "params": {"seconds": 60}}`)
+	equal(t, "sum of balances", value[string](w, "SELECT sum(balance)::text FROM account"), "200")
+
+	tx := w.ask("begin", ``).Tx
+	w.ask(tx+".run.lock", ``)
+	w.fails("timeout", "run.lock", `{"timeout_ms": 200}`)
+	w.ask(tx+".rollback", ``)
+	w.ask("run.lock", ``)
+
+	var wg sync.WaitGroup
+	busy := make(chan string, 2)
+	for range 2 {
+		wg.Go(func() {
+			if a, err := w.try("run.one", `{"timeout_ms": 900, "params": {"seconds": 0.7}}`); err == nil && a.Error != nil {
+				busy <- a.Error.Code
+			}
+		})
+	}
+	wg.Wait()
+	if len(busy) != 1 {
+		t.Errorf("%d of two runs failed at a concurrency of 1, want 1", len(busy))
+	} else if code := <-busy; code != "timeout" && code != "busy" {
+		t.Errorf("code %s, want timeout or busy", code)
+	}
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("all took %s", took)
+	}
+	equal(t, "statements left running", value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()"), 0)
+}
+
+func TestBusyPool(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"sleep": "SELECT pg_sleep(@seconds)"})
+	w.serve(func(c *txrunner.Config) { c.RunConnections = 1 })
+	done := make(chan answer, 1)
+	go func() {
+		a, _ := w.try("run.sleep", `{"params": {"seconds": 1.5}}`)
+		done <- a
+	}()
+	testenv.Wait(t, patience, "the connection to be in use", func() bool {
+		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep%' AND state = 'active' AND pid <> pg_backend_pid()") == 1
+	})
+	w.fails("busy", "run.sleep", `{"timeout_ms": 200, "params": {"seconds": 0}}`)
+	if a := <-done; a.Error != nil {
+		t.Errorf("the first: %+v", *a.Error)
+	}
+}
+
+func TestThousandRequestsOnEightConnections(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"add": "UPDATE account SET balance = balance + @n WHERE id = 1 RETURNING balance"})
+	w.sql(accounts)
+	w.serve()
+	var wg sync.WaitGroup
+	for range 1000 {
+		wg.Go(func() {
+			if a, err := w.try("run.add", `{"params": {"n": 1}}`); err != nil || a.Error != nil {
+				t.Errorf("%v %s", err, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "1100")
+	if n := value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgbridge'"); n > 9 {
+		t.Errorf("%d connections, want at most 8 and one that checks the scripts", n)
+	}
+}
+
+// words joins values with spaces.
+func words(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }

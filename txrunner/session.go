@@ -1,0 +1,119 @@
+package txrunner
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgbridge/pgbridge/internal/rows"
+)
+
+const (
+	// maxPrepared is how many scripts a connection keeps prepared; the one not
+	// used for longest makes room.
+	maxPrepared = 256
+	// cleanTimeout bounds what is done on a connection besides requests'
+	// own work: a rollback, a reset.
+	cleanTimeout = 5 * time.Second
+
+	sessionKey = "pgbridge" // in a connection's custom data
+)
+
+// What a session's temporary leftovers are removed with. Settings go with RESET
+// ALL at the next use.
+const (
+	tidySQL  = "CLOSE ALL; DISCARD TEMP; SELECT pg_catalog.pg_advisory_unlock_all()"
+	resetSQL = "DISCARD ALL"
+)
+
+// session is one PostgreSQL connection and what it remembers. Whoever holds the
+// connection may use it.
+type session struct {
+	conn    *pgconn.PgConn
+	catalog *rows.Catalog
+
+	fixed    map[string]string // SQL of our own → the name it is prepared under
+	prepared map[*program]*list.Element
+	recent   list.List // of *prepared, the last one used first
+	unused   []string  // prepared statements to be freed
+	names    int       // given so far
+
+	notices notices
+}
+
+// attachSession gives a new connection its session.
+func attachSession(catalog *rows.Catalog) func(context.Context, *pgx.Conn) error {
+	return func(_ context.Context, c *pgx.Conn) error {
+		s := &session{conn: c.PgConn(), catalog: catalog}
+		s.forget()
+		s.conn.CustomData()[sessionKey] = s
+		return nil
+	}
+}
+
+func sessionOf(conn *pgconn.PgConn) *session {
+	s, _ := conn.CustomData()[sessionKey].(*session)
+	return s
+}
+
+// forget drops what was prepared, after the server has.
+func (s *session) forget() {
+	s.fixed = make(map[string]string)
+	s.prepared = make(map[*program]*list.Element)
+	s.recent.Init()
+	s.unused = nil
+}
+
+// newName returns a name that no prepared statement of this connection has had.
+func (s *session) newName() string {
+	s.names++
+	return fmt.Sprintf("pgbridge_%d", s.names)
+}
+
+// lost reports whether the connection is gone.
+func (s *session) lost() bool { return s.conn.IsClosed() }
+
+// rollback ends an open transaction. canceled says that the server may have
+// been asked to cancel: the request can arrive late and hit another statement,
+// so one that does nothing is put in its way. Afterwards the connection is
+// outside a transaction or closed.
+func (s *session) rollback(ctx context.Context, canceled bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	if canceled {
+		_ = s.execute(ctx, ";") // swallows a late cancel
+	}
+	if s.conn.TxStatus() == 'I' || s.execute(ctx, "ROLLBACK") == nil {
+		return
+	}
+	s.close()
+}
+
+// clean removes what earlier work may have left behind, with one of the
+// constants above, and closes the connection where that fails.
+func (s *session) clean(ctx context.Context, sql string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	if err := s.execute(ctx, sql); err != nil {
+		s.close()
+	}
+	if sql == resetSQL {
+		s.forget()
+	}
+	s.notices.reset()
+}
+
+func (s *session) execute(ctx context.Context, sql string) error {
+	_, err := s.conn.Exec(ctx, sql).ReadAll()
+	return err
+}
+
+func (s *session) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
+	defer cancel()
+	_ = s.conn.Close(ctx) // it is given up, and the pool makes a new one
+}
