@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/nats-io/nats.go"
+)
+
+// bareSQL is tpcb with PostgreSQL's own parameters.
+var bareSQL = []string{
+	"UPDATE pgbench_accounts SET abalance = abalance + $1 WHERE aid = $2",
+	"SELECT abalance FROM pgbench_accounts WHERE aid = $1",
+	"UPDATE pgbench_tellers SET tbalance = tbalance + $1 WHERE tid = $2",
+	"UPDATE pgbench_branches SET bbalance = bbalance + $1 WHERE bid = $2",
+	"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)",
+}
+
+// bareRequests answers echo requests, or runs TPC-B by hand: the same two
+// round trips, and nothing of what makes a service.
+func bareRequests(kind contenderKind, postgresURL, natsURL string) error {
+	nc, err := nats.Connect(natsURL)
+	if err != nil {
+		return err
+	}
+	if kind == bareEcho {
+		_, err := nc.Subscribe("bare.echo", func(m *nats.Msg) { m.Respond(m.Data) })
+		if err != nil {
+			return err
+		}
+		select {}
+	}
+	work := make(chan *nats.Msg, 1024)
+	if _, err := nc.ChanSubscribe("bare.run", work); err != nil {
+		return err
+	}
+	failed := make(chan error)
+	for range clients {
+		go func() { failed <- bareWorker(context.Background(), postgresURL, work) }()
+	}
+	return <-failed
+}
+
+func bareWorker(ctx context.Context, postgresURL string, work <-chan *nats.Msg) error {
+	conn, err := pgx.Connect(ctx, postgresURL)
+	if err != nil {
+		return err
+	}
+	pg := conn.PgConn()
+	for i, sql := range bareSQL {
+		if _, err := pg.Prepare(ctx, "s"+strconv.Itoa(i), sql, nil); err != nil {
+			return err
+		}
+	}
+	for m := range work {
+		var body struct {
+			Params draw `json:"params"`
+		}
+		if err := json.Unmarshal(m.Data, &body); err != nil {
+			return err
+		}
+		balance, err := bareTransaction(ctx, pg, body.Params)
+		if err != nil {
+			return err
+		}
+		if err := m.Respond(fmt.Appendf(nil, `{"balance":%s}`, balance)); err != nil {
+			return err
+		}
+	}
+	return errors.New("no more work")
+}
+
+func bareTransaction(ctx context.Context, pg *pgconn.PgConn, d draw) (balance []byte, err error) {
+	text := func(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
+	delta, aid, tid, bid := text(d.Delta), text(d.Aid), text(d.Tid), text(d.Bid)
+	p := pg.StartPipeline(ctx)
+	p.SendQueryParams("BEGIN", nil, nil, nil, nil)
+	for i, params := range [][][]byte{{delta, aid}, {aid}, {delta, tid}, {delta, bid}, {tid, bid, aid, delta}} {
+		p.SendQueryPrepared("s"+strconv.Itoa(i), params, nil, nil)
+	}
+	p.SendFlushRequest()
+	if err := p.Flush(); err != nil {
+		return nil, err
+	}
+	for range 1 + len(bareSQL) {
+		if b, err := bareResult(p); err != nil {
+			return nil, err
+		} else if b != nil {
+			balance = b
+		}
+	}
+	p.SendQueryParams("COMMIT", nil, nil, nil, nil)
+	if err := p.Sync(); err != nil {
+		return nil, err
+	}
+	if _, err := bareResult(p); err != nil {
+		return nil, err
+	}
+	return balance, p.Close()
+}
+
+func bareResult(p *pgconn.Pipeline) (value []byte, err error) {
+	r, err := p.GetResults()
+	if err != nil {
+		return nil, err
+	}
+	reader, ok := r.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("unexpected %T", r)
+	}
+	for reader.NextRow() {
+		value = append([]byte(nil), reader.Values()[0]...)
+	}
+	_, err = reader.Close()
+	return value, err
+}

@@ -1,0 +1,89 @@
+// Command bench measures pgbridge beside bare loops, in one run, on a
+// throw-away PostgreSQL with fsync on and an in-process NATS server. Each
+// contender is a process of its own, so that its memory can be seen.
+//
+// A bare loop is the least that moves notifications to NATS: lib/pq's Listener
+// and one publish for each, without queue, gaps, ids (core) or chains.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// options are the sizes of a run.
+type options struct {
+	events      int // in each throughput run
+	rounds      int // of each contender, taking turns
+	notes       int // one at a time, for latency
+	outage      int // events while NATS is away, for memory
+	payload     int // bytes
+	transaction int // notifications
+	writers     int
+	seconds     int // of each TPC-B run
+	only        string
+}
+
+func run(args []string) int {
+	if len(args) == 3 && args[0] == "bare" { // what this program starts itself as
+		return bare(contenderKind(args[1]), args[2])
+	}
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&o.events, "events", 300_000, "events in each throughput run")
+	flags.IntVar(&o.rounds, "rounds", 5, "runs of each contender, taking turns")
+	flags.IntVar(&o.notes, "notes", 3_000, "single notifications, for latency")
+	flags.IntVar(&o.outage, "outage", 500_000, "events while NATS is away, for memory")
+	flags.IntVar(&o.payload, "payload", 200, "bytes of a payload")
+	flags.IntVar(&o.transaction, "transaction", 100, "notifications in a transaction")
+	flags.IntVar(&o.writers, "writers", 2, "connections that write")
+	flags.IntVar(&o.seconds, "seconds", 5, "length of each TPC-B run")
+	flags.StringVar(&o.only, "only", "events,requests", "what to measure")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := measure(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func measure(ctx context.Context, o options) (err error) {
+	lab, err := openLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.close()) }()
+	fmt.Printf("PostgreSQL %s, payloads of %d bytes, transactions of %d\n", lab.version, o.payload, o.transaction)
+	if strings.Contains(o.only, "events") {
+		if err := lab.events(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "requests") {
+		return errors.Join(lab.transactions(ctx, o), lab.reading(ctx, o))
+	}
+	return nil
+}
+
+func (l *lab) events(ctx context.Context, o options) error {
+	for _, delivery := range []string{core, jetStream} {
+		if err := l.throughput(ctx, o, delivery); err != nil {
+			return fmt.Errorf("throughput, %s: %w", delivery, err)
+		}
+	}
+	if err := l.latency(ctx, o); err != nil {
+		return fmt.Errorf("latency: %w", err)
+	}
+	return l.outage(ctx, o)
+}
