@@ -9,7 +9,7 @@ TEST_TIMEOUT ?= 10m
 PACKAGES     ?= ./...
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-all check format vet staticcheck tidy race bench clean
+.PHONY: help build demo test test-all check check-docs format vet staticcheck tidy race bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +33,7 @@ test-all: ## run all tests on each PostgreSQL major in MAJORS
 		PGBRIDGE_TEST_POSTGRES="$$PWD/.cache/postgres/$$major/bin" $(GO) test -count=1 -timeout $(TEST_TIMEOUT) $(PACKAGES); \
 	done
 
-check: format vet staticcheck tidy race ## what CI runs after the tests: format, vet, staticcheck, go.mod, race detector
+check: format vet staticcheck tidy check-docs race ## what CI runs after the tests: format, vet, staticcheck, go.mod, documents, race detector
 
 format:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then \
@@ -48,6 +48,11 @@ staticcheck:
 
 tidy:
 	$(GO) mod tidy -diff
+
+check-docs: ## validate docs/asyncapi.yaml and run the JavaScript example; needs Node.js
+	sh scripts/check-asyncapi.sh
+	@sh scripts/ensure-test-tools.sh
+	PGBRIDGE_TEST_NODE="$$PWD/.cache/docs" $(GO) test -tags docs -run JavaScript ./examples
 
 race:
 	@sh scripts/ensure-test-tools.sh

@@ -1,0 +1,186 @@
+package deploy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/internal/pgserver"
+	"github.com/pgbridge/pgbridge/internal/testenv"
+)
+
+const patience = 60 * time.Second
+
+const configuration = `
+postgres: {url: %q, password_file: password}
+nats:
+  url: %s
+  user: pgbridge
+  password: change me
+  requests: {user: pgbridge-requests, password: change me}
+channels:
+  orders: {delivery: jetstream, notify: true}
+  live: {}
+http: 127.0.0.1:%d
+`
+
+// TestPermissionsAreEnough runs pgbridge as role.sql and nats.conf say, and
+// has the clients in nats.conf do what they may and what they may not.
+func TestPermissionsAreEnough(t *testing.T) {
+	t.Parallel()
+	pg := testenv.DedicatedPostgres(t, testenv.PGOptions{}) // roles are the whole server's
+	testenv.Exec(t, pg.URL(), "CREATE DATABASE app TEMPLATE template0")
+	testenv.Exec(t, pg.Server().URL("app"), file(t, "role.sql"))
+	bus := testenv.NATSProcess(t, file(t, "nats.conf"))
+	port, err := pgserver.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	database := fmt.Sprintf("postgres://pgbridge@%s/app?sslmode=disable", pg.Addr())
+	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), port))
+	write(t, dir, "password", "change me\n")
+
+	program := build(t)
+	out, err := pgbridge(t, program, "check", "-c", filepath.Join(dir, "pgbridge.yaml")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("check: %v\n%s", err, out)
+	}
+	serve(t, program, filepath.Join(dir, "pgbridge.yaml"))
+	awaitPublishing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", port))
+	readerHearsWriter(t, bus.URL())
+	nobodyForges(t, bus.URL())
+}
+
+func file(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// serve runs pgbridge until the test ends, and wants a clean end.
+func serve(t *testing.T, program, config string) {
+	t.Helper()
+	cmd := pgbridge(t, program, "serve", "-c", config)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cmd.Process.Signal(os.Interrupt); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("pgbridge ended with %v", err)
+		}
+		if t.Failed() || strings.Contains(log.String(), "Permissions Violation") {
+			t.Errorf("pgbridge's log:\n%s", &log)
+		}
+	})
+}
+
+func awaitPublishing(t *testing.T, url string) {
+	t.Helper()
+	testenv.Wait(t, patience, "pgbridge to be ready and publishing", func() bool {
+		answer, err := http.Get(url)
+		if err != nil {
+			return false
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		return err == nil && answer.StatusCode == http.StatusOK && bytes.Contains(body, []byte(`"state":"publishing"`))
+	})
+	http.DefaultClient.CloseIdleConnections()
+}
+
+// client connects as a user of nats.conf does; what NATS refuses goes into the
+// returned Go channel.
+func client(t *testing.T, url, user string) (*nats.Conn, <-chan error) {
+	t.Helper()
+	refusals := make(chan error, 16)
+	nc, err := nats.Connect(url, nats.UserInfo(user, "change me"), nats.CustomInboxPrefix("_INBOX."+user),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refusals <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc, refusals
+}
+
+func readerHearsWriter(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	writer, _ := client(t, url, "writer")
+	answer, err := writer.RequestWithContext(ctx, "pgbridge.notify.orders", []byte("hello"))
+	if err != nil || string(answer.Data) != "{}" {
+		t.Fatalf("notify: %v, %v", answer, err)
+	}
+	reader, _ := client(t, url, "reader")
+	js, err := jetstream.New(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := js.OrderedConsumer(ctx, "PGBRIDGE_EVENTS", jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"pgbridge.gap.orders", "pgbridge.event.orders"} {
+		m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		if err != nil {
+			t.Fatalf("read %s: %v", want, err)
+		}
+		if m.Subject() != want {
+			t.Errorf("read %s, want %s", m.Subject(), want)
+		}
+	}
+}
+
+func nobodyForges(t *testing.T, url string) {
+	t.Helper()
+	for _, try := range []struct{ user, subject string }{
+		{"reader", "pgbridge.event.orders"},
+		{"reader", "pgbridge.notify.orders"},
+		{"reader", "$JS.API.STREAM.DELETE.PGBRIDGE_EVENTS"},
+		{"writer", "pgbridge.gap.orders"},
+		{"writer", "pgbridge.notify.live"},
+		{"pgbridge", "pgbridge.notify.orders"},
+		{"pgbridge", "$JS.API.STREAM.DELETE.PGBRIDGE_EVENTS"},
+		{"pgbridge-requests", "pgbridge.event.orders"},
+	} {
+		nc, refusals := client(t, url, try.user)
+		if err := nc.Publish(try.subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-refusals:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("%s publishes %s: %v", try.user, try.subject, err)
+			}
+		case <-time.After(patience):
+			t.Errorf("%s may publish %s", try.user, try.subject)
+		}
+	}
+}
