@@ -114,7 +114,7 @@ func TestTemplateLeadsUnder(t *testing.T) {
 		{"pgbridge.event.x", "pgbridge", true},
 		{"pgbridge.{payload.x}", "pgbridge", true},
 		{"{payload.x}.run", "pgbridge", true},
-		{"{payload.x}.{payload.y}", "a.b", false},
+		{"{payload.x}.{payload.y}", "a.b", true},
 		{"{payload.x}.{payload.y}.z", "a.b", true},
 		{"a.c.z", "a.b", false},
 		{"a.b.z", "a.b", true},

@@ -9,7 +9,8 @@ import (
 
 // peek looks at what has arrived on an idle connection, without a round trip:
 // nothing, as it should be; something, most often the server's last words; or
-// its end.
+// its end. It does not wait for anybody who reads: pgconn leaves a goroutine in
+// Read after it had to wait with a write.
 func peek(conn net.Conn) arrival {
 	if secured, ok := conn.(interface{ NetConn() net.Conn }); ok { // TLS
 		conn = secured.NetConn()
@@ -23,7 +24,7 @@ func peek(conn net.Conn) arrival {
 		return arrivedEnd
 	}
 	found := arrivedUnknown
-	err = raw.Read(func(fd uintptr) bool {
+	err = raw.Control(func(fd uintptr) { // Read would wait for the other reader
 		var buffer [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), buffer[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		switch {
@@ -34,7 +35,6 @@ func peek(conn net.Conn) arrival {
 		default:
 			found = arrivedEnd
 		}
-		return true
 	})
 	if err != nil {
 		return arrivedEnd

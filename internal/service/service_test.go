@@ -58,8 +58,7 @@ func TestErrorReplies(t *testing.T) {
 			case "panic":
 				panic("the payload")
 			case "bug":
-				var m map[string]int
-				m["x"]++
+				_ = batch[len(batch)].Data
 			case "large":
 				batch[0].Answer(Reply{Data: make([]byte, 2<<20)}, nil)
 			}
