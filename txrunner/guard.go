@@ -18,7 +18,8 @@ const (
 	metadataPrefix   = "prefix"
 	metadataDatabase = "database"
 
-	identitySQL = `SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text, pg_catalog.current_database()`
+	identitySQL = `SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || pg_catalog.current_database()`
+	nameSQL     = "SELECT pg_catalog.current_database()"
 
 	guardTimeout = 5 * time.Second
 	// othersQuiet is how long no further replica has answered when all have.
@@ -35,11 +36,15 @@ func (r *Runner) identify(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
 	defer conn.Release()
-	result := conn.Conn().PgConn().ExecParams(ctx, identitySQL, nil, nil, nil, nil).Read()
+	pg := conn.Conn().PgConn()
+	result := pg.ExecParams(ctx, identitySQL, nil, nil, nil, nil).Read()
+	if reported(result.Err) && !pg.IsClosed() { // this user may not ask for the system's
+		result = pg.ExecParams(ctx, nameSQL, nil, nil, nil, nil).Read()
+	}
 	if result.Err != nil {
 		return "", fmt.Errorf("read the database's identity: %w", result.Err)
 	}
-	return string(result.Rows[0][0]) + "/" + string(result.Rows[0][1]), nil
+	return string(result.Rows[0][0]), nil
 }
 
 // Captured returns an error if a JetStream stream takes in requests for a

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,10 +119,10 @@ func (r *Runner) metadata() map[string]string {
 // stream captures the requests, another database is served under the prefix,
 // or the NATS connection was closed.
 func (r *Runner) Run(ctx context.Context) error {
+	defer r.closePools()
 	if err := r.openPools(ctx); err != nil {
 		return err
 	}
-	defer r.closePools()
 	if ready, err := r.settle(ctx); !ready {
 		return err
 	}
@@ -140,6 +141,7 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 func (r *Runner) openPools(ctx context.Context) (err error) {
+	defer r.opened.Store(true)
 	c := r.config
 	if r.runs, err = openConnections(ctx, "run", r.settings, c.RunConnections, c.MaxTimeout, c.MaxTimeout); err != nil {
 		return err
@@ -150,7 +152,6 @@ func (r *Runner) openPools(ctx context.Context) (err error) {
 	if r.sqlSettings != nil {
 		r.sql, err = openConnections(ctx, "sql", r.sqlSettings, c.SQL.Connections, c.MaxTimeout, c.MaxTimeout)
 	}
-	r.opened.Store(true)
 	return err
 }
 
@@ -165,10 +166,8 @@ func (r *Runner) pools() []*connections {
 	if !r.opened.Load() {
 		return nil
 	}
-	if r.sql == nil {
-		return []*connections{r.runs, r.pinned}
-	}
-	return []*connections{r.runs, r.pinned, r.sql}
+	all := []*connections{r.runs, r.pinned, r.sql}
+	return slices.DeleteFunc(all, func(c *connections) bool { return c == nil })
 }
 
 // connectionsFor returns the connections that a program runs on.
