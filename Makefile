@@ -4,7 +4,7 @@ GO           ?= go
 STATICCHECK  := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 MAJORS       ?= 14 15 16 17 18
-TEST_TIMEOUT ?= 10m
+TEST_TIMEOUT ?= 20m
 # Packages to test: make test PACKAGES=./bridge/...
 PACKAGES     ?= ./...
 
