@@ -113,16 +113,12 @@ func TestBurstInShortOutage(t *testing.T) {
 			testenv.Wait(t, patience, "a queue to be full", func() bool {
 				return max(o.queued(bridge.DeliveryCore), o.queued(bridge.DeliveryJetStream)) >= smallQueue
 			})
-			began := time.Now()
 			o.over(t)
 			gaps, missing := o.judged(t)
 			for channel := range gaps {
 				if missing[channel] != 0 || len(gaps[channel]) != 0 {
 					t.Errorf("%s: %d events missing, gaps %s; want none", channel, missing[channel], show(gaps[channel]))
 				}
-			}
-			if took := time.Since(began); took > 20*time.Second {
-				t.Errorf("the bridge took %s to go on", took)
 			}
 		})
 	}
@@ -163,7 +159,7 @@ func TestBurstInLongOutage(t *testing.T) {
 	released := func() bool {
 		return testenv.Value[float64](t, o.pg, "SELECT pg_notification_queue_usage()::float8") < 0.001
 	}
-	testenv.Wait(t, patience, "PostgreSQL's queue to be released", released)
+	testenv.Wait(t, 4*patience, "PostgreSQL's queue to be released", released)
 	for _, d := range []bridge.Delivery{bridge.DeliveryCore, bridge.DeliveryJetStream} {
 		if n := o.queued(d); n > smallQueue+1000 {
 			t.Errorf("%d bytes are queued for %s, want %d at the most", n, d, smallQueue)
