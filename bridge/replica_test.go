@@ -1,11 +1,15 @@
 package bridge_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbridge/pgbridge/bridge"
 	"github.com/pgbridge/pgbridge/internal/testenv"
@@ -38,14 +42,35 @@ func (l *links) thaw() {
 	l.nats.Thaw()
 }
 
-// standby launches a second replica.
+// standby launches a second replica, and waits until the first has told it how
+// far it is.
 func (x *trial) standby(t *testing.T, changes ...func(*bridge.Config)) *running {
 	t.Helper()
 	config := x.config(t, map[string]bridge.Channel{"orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}})
 	for _, change := range changes {
 		change(&config)
 	}
-	return launch(t, config).standingBy(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, x.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, `LISTEN "pgbridge.marker"`); err != nil {
+		t.Fatal(err)
+	}
+	second := launch(t, config).standingBy(t)
+	for _, role := range []string{" standby ", " publishing "} {
+		for heard := ""; !strings.Contains(heard, role); {
+			n, err := conn.WaitForNotification(ctx)
+			if err != nil {
+				t.Fatalf("wait for a marker that says%s: %v", role, err)
+			}
+			heard = n.Payload
+		}
+	}
+	return second
 }
 
 // standingBy waits until a replica is ready and leaves publishing to another.
