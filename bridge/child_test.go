@@ -3,11 +3,9 @@ package bridge_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -98,23 +96,6 @@ func (c *child) resident(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return kib << 10
-}
-
-// runChild is the main function of the child process. It ends with SIGTERM, or
-// when the parent is gone.
-func runChild() int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	if err := serveChild(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }
 
 func serveChild(ctx context.Context) error {

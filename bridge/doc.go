@@ -33,8 +33,9 @@
 //	   │ publishing marker                    lost▼     │ own marker back
 //	   └──────────────────────────────────────── orphan
 //
-// An orphan, most often a replica that lost NATS, keeps receiving into its
-// bounded queue; as long as no other replica took over nothing is lost. Where
+// A replica that lost NATS keeps the lock until another one offers to publish.
+// An orphan has lost the lock and keeps receiving into its bounded queue; as
+// long as no other replica took over nothing is lost. Where
 // its listening broke too, another may have published unseen: then, if it ever
 // saw another replica, it gives up what it has queued and stands by.
 package bridge

@@ -55,29 +55,7 @@ func launch(t testing.TB, config bridge.Config, hooks ...func(*bridge.Bridge)) *
 	for _, hook := range hooks {
 		hook(b)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- b.Run(ctx) }()
-	r := &running{Bridge: b, logs: logs, stop: sync.OnceValue(func() error {
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(patience):
-			return fmt.Errorf("Run did not return within %s", patience)
-		}
-	})}
-	t.Cleanup(func() {
-		if err := r.stop(); err != nil {
-			t.Errorf("Run() = %v, want nil", err)
-		}
-		if t.Failed() {
-			for _, e := range logs.All() {
-				t.Log(e.Time.Format("15:04:05.000"), e.Level, e.Message, e.ContextMap())
-			}
-		}
-	})
-	return r
+	return &running{Bridge: b, logs: logs, stop: testenv.Run(t, logs, b.Run)}
 }
 
 // ready waits until the bridge is ready and publishing.

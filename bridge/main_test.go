@@ -9,7 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
-		os.Exit(runChild())
+		os.Exit(testenv.RunChild(serveChild))
 	}
 	testenv.Main(m)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
-		os.Exit(runChild())
+		os.Exit(testenv.RunChild(serveChild))
 	}
 	testenv.Main(m)
 }
@@ -121,29 +120,7 @@ func launch(t testing.TB, config txrunner.Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- runner.Run(ctx) }()
-	r := &running{Runner: runner, logs: logs, stop: sync.OnceValue(func() error {
-		cancel()
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(patience):
-			return fmt.Errorf("Run did not return within %s", patience)
-		}
-	})}
-	t.Cleanup(func() {
-		if err := r.stop(); err != nil {
-			t.Errorf("Run() = %v, want nil", err)
-		}
-		if t.Failed() {
-			for _, e := range logs.All() {
-				t.Log(e.Time.Format("15:04:05.000"), e.Level, e.Message, e.ContextMap())
-			}
-		}
-	})
-	return r
+	return &running{Runner: runner, logs: logs, stop: testenv.Run(t, logs, runner.Run)}
 }
 
 // answer is a reply as a client sees it.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 const (
@@ -112,8 +114,8 @@ func (j *jobs) openStream(ctx context.Context, want jetstream.StreamConfig, crea
 
 func (j *jobs) extendStream(ctx context.Context, stream jetstream.Stream, want jetstream.StreamConfig, create bool) (jetstream.Stream, error) {
 	config := stream.CachedInfo().Config
-	missing := slices.DeleteFunc(want.Subjects, func(subject string) bool {
-		return slices.ContainsFunc(config.Subjects, func(pattern string) bool { return coversAll(pattern, subject) })
+	missing := slices.DeleteFunc(want.Subjects, func(needed string) bool {
+		return slices.ContainsFunc(config.Subjects, func(pattern string) bool { return subject.Covers(pattern, needed) })
 	})
 	if len(missing) == 0 {
 		return stream, nil
@@ -123,23 +125,6 @@ func (j *jobs) extendStream(ctx context.Context, stream jetstream.Stream, want j
 	}
 	config.Subjects = append(config.Subjects, missing...)
 	return j.js.UpdateStream(ctx, config)
-}
-
-// coversAll reports whether whatever matches a subject that ends with > also
-// matches pattern.
-func coversAll(pattern, subject string) bool {
-	p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
-	for i, token := range p {
-		switch {
-		case i >= len(s):
-			return false
-		case token == ">":
-			return true
-		case token != s[i] && (token != "*" || s[i] == ">"):
-			return false
-		}
-	}
-	return false // it ends before the subject's >, or with it
 }
 
 // openConsumer returns the consumer that all replicas share. One that somebody

@@ -354,9 +354,6 @@ func TestLostConnectionEndsTheTransaction(t *testing.T) {
 }
 
 func TestClientsThatDisappear(t *testing.T) {
-	if testing.Short() {
-		t.Skip("ten thousand leases take their time")
-	}
 	t.Parallel()
 	w := newPinnedWorld(t)
 	r := w.serve(func(c *txrunner.Config) { c.PinnedConnections = 8 })

@@ -123,9 +123,6 @@ func TestCheck(t *testing.T) {
 }
 
 func TestTenThousandScripts(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it writes ten thousand files")
-	}
 	t.Parallel()
 	const n = 10_000
 	w := newWorld(t, nil)

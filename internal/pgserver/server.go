@@ -270,14 +270,6 @@ func (s *Server) LogTail() string {
 	return tail(log)
 }
 
-// Exited is closed once the server has ended, whoever ended it. After
-// StartAgain it has to be asked for anew.
-func (s *Server) Exited() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.process.Exited()
-}
-
 // Stop shuts the server down in order, without waiting for its clients: open
 // transactions are rolled back. When ctx ends first the server is killed and
 // an error returned. A server that does not run is no error.
