@@ -3,6 +3,8 @@ package bridge
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +95,8 @@ func (p *corePublisher) publishAll(ctx context.Context, items []item, generation
 				return
 			}
 		}
-		if p.windowBytes >= verifyBytes || !p.careful.IsZero() {
+		p.apart()
+		if p.windowBytes >= verifyBytes {
 			p.verify()
 		}
 	}
@@ -145,7 +148,8 @@ func (p *corePublisher) announce() bool {
 	if len(p.lost) == 0 || time.Now().Before(p.announceAt) {
 		return true
 	}
-	for r, u := range p.lost {
+	for _, r := range slices.Collect(maps.Keys(p.lost)) {
+		u := p.lost[r]
 		g := u.gap(r.channel, u.until)
 		it := item{kind: itemGap, route: r, stats: u.stats, epoch: u.epoch, gap: &g}
 		if !p.lease.valid() || p.send(&it) != nil {
@@ -155,8 +159,17 @@ func (p *corePublisher) announce() bool {
 		p.keep(&it)
 		u.stats.gap(u.reason)
 		delete(p.lost, r)
+		p.apart()
 	}
 	return true
+}
+
+// apart closes the window after each item while refusals are about: in one that
+// holds more, nobody knows which was refused.
+func (p *corePublisher) apart() {
+	if !p.careful.IsZero() {
+		p.verify()
+	}
 }
 
 // verify asks the server whether the window arrived, and accounts for it.
