@@ -17,29 +17,29 @@ type beginRequest struct {
 }
 
 func readBegin(body []byte, most time.Duration) (beginRequest, error) {
-	f, err := readFields(body)
+	f, err := service.ReadFields(body)
 	if err != nil {
 		return beginRequest{}, err
 	}
 	b := beginRequest{idle: most}
-	if b.modes, err = f.modes(); err != nil {
+	if b.modes, err = readModes(f); err != nil {
 		return beginRequest{}, err
 	}
-	idle, err := f.duration("idle_timeout_ms")
+	idle, err := f.Duration("idle_timeout_ms")
 	if err != nil {
 		return beginRequest{}, err
 	}
 	if idle > 0 {
 		b.idle = min(idle, most)
 	}
-	return b, f.end()
+	return b, f.End()
 }
 
-// modes reads the modes of a transaction.
-func (f fields) modes() (modes, error) {
+// readModes reads the modes of a transaction.
+func readModes(f service.Fields) (modes, error) {
 	var m modes
 	var isolation string
-	if err := f.read("isolation", "a string", &isolation); err != nil {
+	if err := f.Read("isolation", "a string", &isolation); err != nil {
 		return m, err
 	}
 	if isolation != "" {
@@ -48,10 +48,10 @@ func (f fields) modes() (modes, error) {
 			return m, service.Errorf(service.CodeInvalidRequest, "field \"isolation\": %v", err)
 		}
 	}
-	if err := f.read("read_only", "true or false", &m.readOnly); err != nil {
+	if err := f.Read("read_only", "true or false", &m.readOnly); err != nil {
 		return m, err
 	}
-	return m, f.read("deferrable", "true or false", &m.deferrable)
+	return m, f.Read("deferrable", "true or false", &m.deferrable)
 }
 
 // serveBegin answers a request for a pinned transaction.

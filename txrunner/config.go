@@ -64,6 +64,9 @@ type Config struct {
 	// jobs are taken.
 	Jobs *Jobs
 
+	// Extensions are further kinds of requests on scripts: cursors, copies.
+	Extensions []Extension
+
 	// StopGrace is how long requests may go on after Run's context ended.
 	// Default 25 s.
 	StopGrace time.Duration

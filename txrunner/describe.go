@@ -64,15 +64,15 @@ func (r *Runner) serveDescribe(ctx context.Context, to address, request *service
 // listScripts lists the scripts after the one that is named, in order. Where
 // not all fit one message, next is what to name in the next request.
 func (r *Runner) listScripts(request *service.Request) ([]byte, error) {
-	f, err := readFields(request.Data)
+	f, err := service.ReadFields(request.Data)
 	if err != nil {
 		return nil, err
 	}
 	var after string
-	if err := f.read("after", "a string", &after); err != nil {
+	if err := f.Read("after", "a string", &after); err != nil {
 		return nil, err
 	}
-	if err := f.end(); err != nil {
+	if err := f.End(); err != nil {
 		return nil, err
 	}
 	programs := *r.scripts.programs.Load()

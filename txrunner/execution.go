@@ -66,7 +66,7 @@ func (x *execution) run(ctx context.Context) error {
 		return err
 	}
 	if x.id != nil {
-		x.storeReply()
+		x.storeReply(x.finish())
 	}
 	return x.commit()
 }
@@ -121,28 +121,35 @@ func (x *execution) begin() {
 // send sends one statement. One that nothing is known of is described first, at
 // the cost of a round trip.
 func (x *execution) send(ctx context.Context, i int) error {
-	d, sql := x.statements[i], x.program.Statements[i].SQL
-	if d != nil {
-		x.flow.execute(i, d, sql, x.values[i], false)
-		return nil
+	known := x.statements[i] != nil
+	if !known {
+		if err := x.learn(ctx, i); err != nil {
+			return err
+		}
 	}
-	x.flow.describe(i, "", sql)
+	x.flow.execute(i, x.statements[i], x.program.Statements[i].SQL, x.values[i], !known)
+	return nil
+}
+
+// learn describes a statement that nothing is known of, and leaves it parsed as
+// the unnamed one, with a new pipeline.
+func (x *execution) learn(ctx context.Context, i int) error {
+	x.flow.describe(i, "", x.program.Statements[i].SQL)
 	err := x.sync(x.read)
 	x.close()
 	if err != nil {
 		return err
 	}
-	if d, err = x.session.describe(ctx, x.described); err != nil {
+	d, err := x.session.describe(ctx, x.described)
+	if err != nil {
 		return err
 	}
-	values, err := x.encode(i, d)
-	if err != nil {
+	if x.values[i], err = x.encode(i, d); err != nil {
 		return err
 	}
 	x.statements[i] = d
 	x.program.learned[i].Store(d)
 	x.open(ctx)
-	x.flow.execute(i, d, sql, values, true)
 	return nil
 }
 
@@ -186,6 +193,10 @@ func (x *execution) read(s step, result any) error {
 		switch s.kind {
 		case stepRun:
 			return x.readResult(s.statement, r)
+		case stepQuery:
+			if s.query.Read != nil {
+				return s.query.Read(r)
+			}
 		case stepCommit:
 			tag, err := r.Close()
 			x.committed = err == nil && tag.String() == "COMMIT"
@@ -208,7 +219,7 @@ func (x *execution) readResult(i int, r *pgconn.ResultReader) error {
 		}
 		columns = nil
 	}
-	if columns == nil && len(fields) > 0 {
+	if columns == nil && len(fields) > 0 && !d.rowless {
 		columns = x.session.undescribed(fields)
 	}
 	return x.result.add(x.session.conn, columns, r)

@@ -22,6 +22,7 @@ type step struct {
 	statement int    // index in the script, for those of a script
 	sql       string // for a statement of our own
 	name      string // that it is being prepared under
+	query     *Query // an extension's
 }
 
 type stepKind uint8
@@ -35,6 +36,7 @@ const (
 	stepDescribe                 // a script's statement is prepared
 	stepRun                      // a script's statement is executed
 	stepFree                     // a prepared statement is freed
+	stepQuery                    // an extension's statement
 )
 
 // stepError says which step failed.
@@ -57,15 +59,20 @@ func (f *flow) open(ctx context.Context) {
 
 // own sends a statement of our own, prepared from its second use on.
 func (f *flow) own(kind stepKind, sql string, values ...[]byte) {
-	name, known := f.session.fixed[sql]
-	if !known {
-		name = f.session.newName()
+	if statement := f.session.fixed[sql]; statement != nil {
+		f.pipeline.SendQueryStatement(statement, values, nil, nil)
+	} else {
+		name := f.session.newName()
 		f.pipeline.SendPrepare(name, sql, nil)
 		f.steps = append(f.steps, step{kind: stepPrepare, sql: sql, name: name})
+		f.pipeline.SendQueryPrepared(name, values, nil, nil)
 	}
-	f.pipeline.SendQueryPrepared(name, values, nil, nil)
 	f.steps = append(f.steps, step{kind: kind, sql: sql})
 }
+
+// noRows keeps pgconn from asking for the description of a result that has
+// no rows, which it does where it knows of no columns.
+func noRows() []pgconn.FieldDescription { return make([]pgconn.FieldDescription, 1) }
 
 // neutral undoes what earlier work has set for the session, a function's work
 // too. It lasts only if the transaction that begins here commits.
@@ -157,7 +164,7 @@ func (f *flow) lost(at int, err error) error {
 // take reads one result.
 func (f *flow) take(s step, result any, read reader) error {
 	if s.kind == stepPrepare {
-		f.session.fixed[s.sql] = s.name
+		f.session.fix(s, result)
 		return nil
 	}
 	err := read(s, result)

@@ -37,6 +37,7 @@ const (
 type job struct {
 	msg     jetstream.Msg
 	meta    *jetstream.MsgMetadata
+	verb    string // run, or an extension's
 	script  string
 	key     *messageID
 	refused error // why its id is not one; nil: it is
@@ -97,7 +98,8 @@ func (j *jobs) identify(ctx context.Context, msg jetstream.Msg) (*job, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: read a job: %w", j.config.Stream.Name, err)
 	}
-	one := &job{msg: msg, meta: meta, script: strings.TrimPrefix(msg.Subject(), j.runSubject()+".")}
+	one := &job{msg: msg, meta: meta}
+	one.verb, one.script, _ = strings.Cut(strings.TrimPrefix(msg.Subject(), j.subject()+"."), ".")
 	one.key, one.refused = j.newKey(one, msg.Headers().Get(nats.MsgIdHdr))
 	if one.key != nil {
 		return one, nil
@@ -202,18 +204,42 @@ func (j *jobs) execute(ctx context.Context, one *job) (body []byte, failure *ser
 	if one.refused != nil {
 		return nil, service.AsError(one.refused)
 	}
-	c, err := j.runner.newCall(address{script: one.script}, &service.Request{
+	request := &service.Request{
 		Subject: one.msg.Subject(), Header: one.msg.Headers(), Data: one.msg.Data(), Received: time.Now(),
-	})
+	}
+	var err error
+	if one.verb == kindRun {
+		body, err = j.executeRun(ctx, one, request)
+	} else {
+		body, err = j.executeTask(ctx, one, request)
+	}
 	if err != nil {
 		return nil, service.AsError(err)
+	}
+	return body, nil
+}
+
+func (j *jobs) executeRun(ctx context.Context, one *job, request *service.Request) ([]byte, error) {
+	c, err := j.runner.newCall(address{script: one.script}, request)
+	if err != nil {
+		return nil, err
 	}
 	c.id = one.key
 	done, err := j.runner.run(ctx, j.runner.runs, c, nil)
-	if err != nil {
-		return nil, service.AsError(err)
+	return done.body, err
+}
+
+func (j *jobs) executeTask(ctx context.Context, one *job, request *service.Request) ([]byte, error) {
+	e := j.runner.extension(one.verb)
+	if e == nil || e.Job == nil {
+		return nil, service.Errorf(service.CodeInvalidRequest, "there are no jobs of the kind %q", one.verb)
 	}
-	return done.body, nil
+	task, err := j.runner.newTask(e, nil, address{script: one.script}, request)
+	if err != nil {
+		return nil, err
+	}
+	task.call.id = one.key
+	return e.Job(ctx, task)
 }
 
 // conclude publishes a job's last word.

@@ -75,8 +75,8 @@ func TestJobsNeedTheStreams(t *testing.T) {
 			return err == nil
 		})
 	}
-	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.>"}, Retention: jetstream.WorkQueuePolicy})
-	problem(t, r, "PGBRIDGE_JOBS", "does not cover pgbridge.job.copy.>")
+	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.one"}, Retention: jetstream.WorkQueuePolicy})
+	problem(t, r, "PGBRIDGE_JOBS", "does not cover pgbridge.job.run.>")
 	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func (w *world) results(*txrunner.Config) {
 // consumerInfo looks at the consumer of the jobs.
 func (w *world) consumerInfo() *jetstream.ConsumerInfo {
 	w.t.Helper()
-	c, err := w.js.Consumer(w.t.Context(), "PGBRIDGE_JOBS", "pgbridge_run")
+	c, err := w.js.Consumer(w.t.Context(), "PGBRIDGE_JOBS", "pgbridge_jobs")
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -264,9 +264,7 @@ func TestIDsOfWaitingJobsAreKept(t *testing.T) {
 	age := func() { w.sql("UPDATE pgbridge.message_id SET created_at = now() - interval '30 minutes'") }
 	keep := func(c *txrunner.Config) { c.KeepMessageIDs = time.Minute }
 	age()
-	if _, err := w.js.Publish(t.Context(), "pgbridge.job.copy.later", nil); err != nil { // stays
-		t.Fatal(err)
-	}
+	w.leaveJob()
 	r = w.serve(withJobs, keep)
 	testenv.Wait(t, patience, "the request's id to go", func() bool { return left() == "done" })
 	if err := r.stop(); err != nil {
@@ -305,5 +303,22 @@ func TestJobConfiguration(t *testing.T) {
 	config.Jobs = &txrunner.Jobs{Results: txrunner.ResultStream{Name: "PGBRIDGE_JOBS"}}
 	if err := config.Validate(); err == nil {
 		t.Error("one stream for jobs and results was accepted")
+	}
+}
+
+// leaveJob puts a job into the stream that nobody takes.
+func (w *world) leaveJob() {
+	w.t.Helper()
+	s, err := w.js.Stream(w.t.Context(), "PGBRIDGE_JOBS")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	config := s.CachedInfo().Config
+	config.Subjects = append(config.Subjects, "pgbridge.job.other.>")
+	if _, err := w.js.UpdateStream(w.t.Context(), config); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.js.Publish(w.t.Context(), "pgbridge.job.other.later", nil); err != nil {
+		w.t.Fatal(err)
 	}
 }

@@ -62,7 +62,7 @@ func (j *jobs) jobStream() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        j.config.Stream.Name,
 		Description: "Jobs for pgbridge.",
-		Subjects:    []string{j.runSubject() + ".>", j.prefix() + ".job.copy.>"},
+		Subjects:    j.subjects(),
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		Discard:     jetstream.DiscardNew,
@@ -87,11 +87,23 @@ func (j *jobs) resultStream() jetstream.StreamConfig {
 	}
 }
 
-func (j *jobs) prefix() string     { return j.runner.config.Prefix }
-func (j *jobs) runSubject() string { return j.prefix() + ".job.run" }
+func (j *jobs) prefix() string  { return j.runner.config.Prefix }
+func (j *jobs) subject() string { return j.prefix() + ".job" }
+
+// subjects are those of all jobs there are.
+func (j *jobs) subjects() []string {
+	all := []string{j.subject() + "." + kindRun + ".>"}
+	for _, e := range j.runner.config.Extensions {
+		if e.Job != nil {
+			all = append(all, j.subject()+"."+e.Verb+".>")
+		}
+	}
+	slices.Sort(all)
+	return all
+}
 
 // consumerName is shared by the replicas of one prefix.
-func (j *jobs) consumerName() string { return strings.ReplaceAll(j.prefix(), ".", "_") + "_run" }
+func (j *jobs) consumerName() string { return strings.ReplaceAll(j.prefix(), ".", "_") + "_jobs" }
 
 // openStream returns a stream that covers the subjects wanted.
 func (j *jobs) openStream(ctx context.Context, want jetstream.StreamConfig, create bool) (jetstream.Stream, error) {
@@ -131,13 +143,13 @@ func (j *jobs) extendStream(ctx context.Context, stream jetstream.Stream, want j
 // else has made is used if it keeps our promises.
 func (j *jobs) openConsumer(ctx context.Context, stream jetstream.Stream) (jetstream.Consumer, error) {
 	want := jetstream.ConsumerConfig{
-		Durable:       j.consumerName(),
-		Description:   "Shared by the replicas of pgbridge.",
-		FilterSubject: j.runSubject() + ".>",
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       ackWait,
-		MaxDeliver:    -1,
-		MaxAckPending: maxUnacknowledged,
+		Durable:        j.consumerName(),
+		Description:    "Shared by the replicas of pgbridge.",
+		FilterSubjects: j.subjects(),
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        ackWait,
+		MaxDeliver:     -1,
+		MaxAckPending:  maxUnacknowledged,
 	}
 	consumer, err := stream.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -147,10 +159,18 @@ func (j *jobs) openConsumer(ctx context.Context, stream jetstream.Stream) (jetst
 		return nil, err
 	}
 	have := consumer.CachedInfo().Config
-	if have.FilterSubject != want.FilterSubject || have.AckPolicy != want.AckPolicy || have.MaxDeliver != want.MaxDeliver || len(have.BackOff) > 0 {
-		return nil, fmt.Errorf("it must have the filter %s, explicit acknowledgements, unlimited deliveries and no backoff: delete it", want.FilterSubject)
+	if !slices.Equal(filters(have), want.FilterSubjects) || have.AckPolicy != want.AckPolicy || have.MaxDeliver != want.MaxDeliver || len(have.BackOff) > 0 {
+		return nil, fmt.Errorf("it must have the filters %s, explicit acknowledgements, unlimited deliveries and no backoff: delete it", strings.Join(want.FilterSubjects, ", "))
 	}
 	return consumer, nil
+}
+
+// filters returns what a consumer is for, however it was asked for.
+func filters(c jetstream.ConsumerConfig) []string {
+	if c.FilterSubject != "" {
+		return []string{c.FilterSubject}
+	}
+	return slices.Sorted(slices.Values(c.FilterSubjects))
 }
 
 // purgeable returns the time up to which the ids of committed jobs may be

@@ -60,7 +60,7 @@ func (w *world) consumer(ackWait time.Duration) {
 		w.t.Fatal(err)
 	}
 	if _, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: "pgbridge_run", FilterSubject: "pgbridge.job.run.>", AckPolicy: jetstream.AckExplicitPolicy,
+		Durable: "pgbridge_jobs", FilterSubject: "pgbridge.job.run.>", AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1,
 	}); err != nil {
 		w.t.Fatal(err)
@@ -302,7 +302,7 @@ func TestJobsAreDeliveredAgain(t *testing.T) {
 	w.sql(accounts)
 	w.consumer(500 * time.Millisecond)
 	id := w.submit("add", `{"params": {"n": 1}}`, "")
-	consumer, err := w.js.Consumer(t.Context(), "PGBRIDGE_JOBS", "pgbridge_run")
+	consumer, err := w.js.Consumer(t.Context(), "PGBRIDGE_JOBS", "pgbridge_jobs")
 	if err != nil {
 		t.Fatal(err)
 	}

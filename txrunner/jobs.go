@@ -162,7 +162,7 @@ func (j *jobs) look(ctx context.Context) error {
 func (j *jobs) report(err error) {
 	if err == nil {
 		if j.problem.Swap(nil) != nil {
-			j.log.Info("jobs are taken", zap.String("stream", j.config.Stream.Name), zap.String("subject", j.runSubject()+".>"))
+			j.log.Info("jobs are taken", zap.String("stream", j.config.Stream.Name), zap.String("subject", j.subject()+".>"))
 		}
 		return
 	}

@@ -44,7 +44,7 @@ func newMessageID(prefix, caller, kind, script, id string, body []byte) (*messag
 		return nil, nil
 	case len(id) > maxMessageIDBytes:
 		return nil, service.Errorf(service.CodeInvalidRequest, "the message id has %d bytes, %d are allowed", len(id), maxMessageIDBytes)
-	case !storable(id):
+	case !service.Storable(id):
 		return nil, service.Errorf(service.CodeInvalidRequest, "the message id is not UTF-8 or holds a NUL byte")
 	}
 	hash := sha256.Sum256(body)
@@ -70,14 +70,14 @@ func (x *execution) insertID() {
 	}
 }
 
-// storeReply stores the finished body, as the login's own role: the script's
-// need not be allowed to.
-func (x *execution) storeReply() {
+// storeReply stores a finished body, as the login's own role: the script's need
+// not be allowed to.
+func (x *execution) storeReply(body []byte) {
 	if x.program.readOnly() {
 		x.own(stepOwn, "ROLLBACK TO "+readOnlySavepoint)
 	}
 	x.own(stepOwn, noRoleSQL)
-	x.own(stepOwn, storeReplySQL, append(x.id.key(), x.finish())...)
+	x.own(stepOwn, storeReplySQL, append(x.id.key(), body)...)
 	if x.program.Settings.Role != "" {
 		x.own(stepOwn, roleSQL, x.role()) // for what is deferred until COMMIT
 	}

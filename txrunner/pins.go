@@ -22,8 +22,10 @@ const rememberedEnds = 1000
 type pins struct {
 	runner  *Runner
 	replica string
-	subject string // <prefix>.tx.<replica>
+	subject string          // <prefix>.tx.<replica>
+	verbs   map[string]Verb // of extensions
 	expired prometheus.Counter
+	stopped chan struct{} // closed when all have ended
 
 	mu       sync.Mutex // guards the rest
 	stopping bool
@@ -36,41 +38,103 @@ type pins struct {
 func newPins(r *Runner, replica string) *pins {
 	return &pins{
 		runner: r, replica: replica, subject: r.config.Prefix + ".tx." + replica, expired: r.metrics.expired,
+		verbs: r.pinnedVerbs(), stopped: make(chan struct{}),
 		open: make(map[string]*Transaction), reasons: make(map[string]string),
 	}
 }
 
-// begin pins a connection and opens a transaction on it.
+// begin pins a connection and opens a transaction on it for a client.
 func (p *pins) begin(ctx context.Context, caller string, b beginRequest) (*Transaction, error) {
-	conn, err := p.runner.pinned.acquire(ctx)
+	t, err := p.pin(ctx, p.runner.pinned, caller, b)
 	if err != nil {
 		return nil, err
 	}
-	t := &Transaction{
-		id: rand.Text(), caller: caller, modes: b.modes, idle: b.idle,
-		lifeEnds: time.Now().Add(p.runner.config.Lifetime),
-		pins:     p, conn: conn, session: sessionOf(conn.Conn().PgConn()),
-		turn: make(chan struct{}, 1), ended: make(chan struct{}), state: StateActive,
-	}
-	if err := t.open(ctx); err != nil {
-		t.session.rollback(ctx, ctx.Err() != nil)
-		conn.Release()
+	if err := t.open(ctx, nil); err != nil {
+		t.discard(ctx)
 		return nil, service.FromPostgres(err, false)
 	}
-	if !p.add(t) {
-		t.session.rollback(ctx, false)
-		conn.Release()
-		return nil, service.Errorf(service.CodeUnavailable, "pgbridge is stopping")
+	if err := p.keep(ctx, t); err != nil {
+		return nil, err
 	}
 	return t, nil
 }
 
-// open sends BEGIN. The idle limit set here holds whatever is rolled back to.
-func (t *Transaction) open(ctx context.Context) error {
-	f := flow{session: t.session}
+// beginFor does the same for a call of an extension, in the script's modes. If
+// the call has a message id that is known already it returns the stored reply
+// instead.
+func (p *pins) beginFor(ctx context.Context, c *call) (t *Transaction, replayed []byte, err error) {
+	connections := p.runner.pinned
+	if c.program.adhoc && p.runner.sql != nil {
+		connections = p.runner.sql
+	}
+	t, err = p.pin(ctx, connections, c.caller, beginRequest{modesOf(c.program.Settings), p.runner.config.IdleTimeout})
+	if err != nil {
+		return nil, nil, err
+	}
+	x := &execution{call: c, flow: flow{session: t.session}}
+	if err = t.open(ctx, x); err == nil {
+		if err = p.keep(ctx, t); err != nil {
+			return nil, nil, err
+		}
+		return t, nil, nil
+	}
+	x.session.rollback(ctx, ctx.Err() != nil)
+	if report := x.idRefused(err); report != nil {
+		var done outcome
+		if done, err = x.replay(ctx, report); err == nil {
+			replayed = done.body
+		}
+	}
+	t.discard(ctx)
+	if err != nil {
+		return nil, nil, x.failure(ctx, err)
+	}
+	return nil, replayed, nil
+}
+
+// pin takes a connection for a transaction that is not open yet.
+func (p *pins) pin(ctx context.Context, from *connections, caller string, b beginRequest) (*Transaction, error) {
+	conn, err := from.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Transaction{
+		id: rand.Text(), caller: caller, modes: b.modes, idle: b.idle,
+		lifeEnds: time.Now().Add(p.runner.config.Lifetime),
+		pins:     p, conn: conn, session: sessionOf(conn.Conn().PgConn()),
+		turn: make(chan struct{}, 1), ended: make(chan struct{}), state: StateActive,
+	}, nil
+}
+
+// keep begins the lease of an open transaction.
+func (p *pins) keep(ctx context.Context, t *Transaction) error {
+	if p.add(t) {
+		return nil
+	}
+	t.discard(ctx)
+	return service.Errorf(service.CodeUnavailable, "pgbridge is stopping")
+}
+
+// discard gives up a transaction that nobody knows yet.
+func (t *Transaction) discard(ctx context.Context) {
+	t.session.rollback(ctx, ctx.Err() != nil)
+	t.conn.Release()
+}
+
+// open sends BEGIN, and for an execution with a message id that id. The idle
+// limit set here holds whatever is rolled back to.
+func (t *Transaction) open(ctx context.Context, x *execution) error {
+	f := &flow{session: t.session}
+	if x != nil {
+		f = &x.flow
+	}
 	f.open(ctx)
 	defer f.close()
-	f.own(stepOwn, t.modes.begin())
+	if x == nil || x.id == nil {
+		f.own(stepOwn, t.modes.begin())
+	} else {
+		x.insertID()
+	}
 	f.own(stepOwn, pinnedSettingsSQL, []byte(t.caller), statementTimeout(t.lifeEnds), []byte(noRole), t.serverIdle())
 	f.own(stepShow, showModesSQL)
 	return f.sync(func(s step, result any) error {
@@ -109,6 +173,13 @@ func (p *pins) add(t *Transaction) bool {
 	t.renewLocked()
 	t.turn <- struct{}{}
 	return true
+}
+
+// reason returns why a transaction has ended, if that is remembered.
+func (p *pins) reason(id string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reasons[id]
 }
 
 // get returns an open transaction, or the reason why there is none.
@@ -162,6 +233,7 @@ func (p *pins) stop(ctx context.Context) {
 		ends.Go(func() { t.endAfterWork(ctx, "pgbridge is stopping") })
 	}
 	ends.Wait()
+	close(p.stopped)
 }
 
 // endAfterWork ends the transaction when it is idle, or ctx ends.

@@ -31,10 +31,13 @@ func (s *session) prepare(ctx context.Context, p *program) (*prepared, error) {
 		return nil, err
 	}
 	all := &prepared{program: p, stopped: stopped}
-	for _, statement := range described {
+	for i, statement := range described {
 		d, err := s.describe(ctx, statement)
 		if err != nil {
 			return nil, err
+		}
+		if d.rowless = d.columns == nil && !p.fetches[i]; d.rowless {
+			statement.Fields = noRows()
 		}
 		all.statements = append(all.statements, d)
 	}

@@ -38,7 +38,8 @@ type program struct {
 type description struct {
 	statement *pgconn.StatementDescription // without a name: not prepared
 	params    []*rows.Type
-	columns   *rows.Columns // nil: it returns no rows
+	columns   *rows.Columns // nil: it returns no rows, or it is not known
+	rowless   bool          // it returns no rows for certain
 }
 
 func (d *description) named() bool { return d.statement.Name != "" }

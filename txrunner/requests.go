@@ -33,11 +33,15 @@ type verb struct {
 
 // allVerbs are all there are; each can be asked for by a caller as well.
 func (r *Runner) allVerbs() []verb {
-	return []verb{
+	all := []verb{
 		{name: "run", names: true, bare: true, handle: r.serveRun},
 		{name: "describe", names: true, bare: true, handle: r.serveDescribe},
 		{name: "begin", bare: true, handle: r.serveBegin},
 	}
+	for i := range r.config.Extensions {
+		all = append(all, r.openingVerb(&r.config.Extensions[i]))
+	}
+	return all
 }
 
 // register adds the endpoints to the service: for each verb, and one for all
@@ -82,7 +86,7 @@ func (r *Runner) handle(name, rest string, handler func(context.Context, *servic
 func (c Config) Subjects() []string {
 	prefix := c.withDefaults().Prefix + "."
 	var all []string
-	for _, v := range new(Runner).allVerbs() {
+	for _, v := range (&Runner{config: c}).allVerbs() {
 		if v.bare {
 			all = append(all, prefix+v.name)
 		}
@@ -96,7 +100,7 @@ func (c Config) Subjects() []string {
 // serveAs serves <prefix>.as.<caller>.<verb>[.<script>].
 func (r *Runner) serveAs(ctx context.Context, request *service.Request) {
 	caller, err := subject.Untoken(request.Tokens[0])
-	if err != nil || len(caller) > maxCallerBytes || !storable(caller) {
+	if err != nil || len(caller) > maxCallerBytes || !service.Storable(caller) {
 		request.Answer(service.Reply{}, service.Errorf(service.CodeInvalidRequest, "the caller is not one encoded token of at most %d bytes", maxCallerBytes))
 		return
 	}

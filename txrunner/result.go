@@ -34,6 +34,7 @@ type result struct {
 	tooLarge bool
 	canceled bool // because it was too large
 	drained  int  // bytes
+	dropped  bool // what comes is not wanted
 }
 
 // restart makes the result an empty one again.
@@ -44,10 +45,14 @@ func (r *result) restart() {
 // add appends the result of one statement; columns is nil where it returns no
 // rows.
 func (r *result) add(conn *pgconn.PgConn, columns *rows.Columns, from *pgconn.ResultReader) error {
+	if r.dropped {
+		_, _ = from.Close() // the flow sees an error too
+		return nil
+	}
 	if r.started {
 		r.body = append(r.body, ",{"...)
 	} else {
-		r.body = append(r.body, `{"results":[{`...)
+		r.body = append(r.body, resultsOpen+"{"...)
 		r.started = true
 	}
 	if columns != nil {
@@ -107,6 +112,17 @@ func (r *result) drain(conn *pgconn.PgConn, values [][]byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanTimeout)
 	defer cancel()
 	_ = conn.CancelRequest(ctx) // then the rest is read to its end
+}
+
+const resultsOpen = `{"results":[`
+
+// list returns the results so far as a JSON array, which shares the body's
+// memory.
+func (r *result) list() []byte {
+	if !r.started {
+		return []byte("[]")
+	}
+	return append(r.body[len(resultsOpen)-1:], ']')
 }
 
 // finish completes the body, once.

@@ -135,12 +135,21 @@ func (x *execution) once(ctx context.Context) (outcome, error) {
 		return outcome{body: x.finish()}, nil
 	}
 	x.session.rollback(ctx, ctx.Err() != nil || x.canceled)
-	var at *stepError
-	var report *pgconn.PgError
-	if errors.As(err, &at) && at.sql == insertIDSQL && errors.As(err, &report) && !x.session.lost() {
+	if report := x.idRefused(err); report != nil {
 		return x.replay(ctx, report)
 	}
 	return outcome{}, err
+}
+
+// idRefused returns PostgreSQL's report if it is the message id that could not
+// be inserted.
+func (x *execution) idRefused(err error) *pgconn.PgError {
+	var at *stepError
+	var report *pgconn.PgError
+	if errors.As(err, &at) && at.sql == insertIDSQL && errors.As(err, &report) && !x.session.lost() {
+		return report
+	}
+	return nil
 }
 
 // replay answers a request whose message id could not be inserted.

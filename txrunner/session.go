@@ -36,7 +36,7 @@ type session struct {
 	conn    *pgconn.PgConn
 	catalog *rows.Catalog
 
-	fixed    map[string]string // SQL of our own → the name it is prepared under
+	fixed    map[string]*pgconn.StatementDescription // by SQL of our own
 	prepared map[*program]*list.Element
 	recent   list.List // of *prepared, the last one used first
 	unused   []string  // prepared statements to be freed
@@ -62,10 +62,23 @@ func sessionOf(conn *pgconn.PgConn) *session {
 
 // forget drops what was prepared, after the server has.
 func (s *session) forget() {
-	s.fixed = make(map[string]string)
+	s.fixed = make(map[string]*pgconn.StatementDescription)
 	s.prepared = make(map[*program]*list.Element)
 	s.recent.Init()
 	s.unused = nil
+}
+
+// fix remembers a statement of our own that was prepared.
+func (s *session) fix(done step, result any) {
+	statement, ok := result.(*pgconn.StatementDescription)
+	if !ok {
+		return
+	}
+	statement.Name = done.name
+	if len(statement.Fields) == 0 {
+		statement.Fields = noRows()
+	}
+	s.fixed[done.sql] = statement
 }
 
 // newName returns a name that no prepared statement of this connection has had.

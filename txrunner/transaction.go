@@ -19,6 +19,7 @@ type State string
 const (
 	StateActive State = "active"
 	StateFailed State = "failed"
+	StateHeld   State = "held" // committed, but cursors WITH HOLD are left
 	StateEnded  State = "ended"
 )
 
@@ -47,6 +48,10 @@ type Transaction struct {
 	idleEnds time.Time          // meaningless while busy
 	cancel   context.CancelFunc // of what is being done; nil: nothing is
 	timer    *time.Timer        // of the lease
+	held     int                // cursors that outlive COMMIT
+	changes  int64              // how often scripts and savepoints may have changed what there is
+	streams  map[string]Acknowledged
+	onEnd    []func()
 }
 
 // do gives work the connection when it is free, under a context that ends when
@@ -95,6 +100,8 @@ func (t *Transaction) stop(reason string, err error) error {
 	case t.session.lost():
 		t.finishLocked(lostReason)
 		return err
+	case status == 'I' && t.held > 0 && (err == nil || t.state == StateHeld):
+		t.state = StateHeld
 	case status == 'I':
 		t.finishLocked(reason)
 		return err
@@ -127,6 +134,9 @@ func (t *Transaction) finishLocked(reason string) {
 	t.pins.remove(t.id, t.ending)
 	t.pins.giveBack(t.conn)
 	close(t.ended)
+	for _, f := range t.onEnd {
+		f()
+	}
 }
 
 // end rolls the transaction back, after cancelling what is being done, and

@@ -28,11 +28,12 @@ func (p *pins) register(s *service.Service) error {
 		Name: "tx", Subject: p.subject + ".>", SecretSubjects: true,
 		Concurrency: concurrency, MaxWaiting: maxWaiting, MaxWaitingPerKey: waitingPerTransaction,
 		Key: func(r *service.Request) string {
-			if v := r.Tokens[1:]; len(v) == 1 && (v[0] == "touch" || v[0] == "rollback") {
+			if v := r.Tokens[1:]; len(v) == 1 && (v[0] == "touch" || v[0] == "rollback") || p.only(v) {
 				return ""
 			}
 			return r.Tokens[0]
 		},
+		Alone: true, Direct: p.direct, Linger: p.stopped,
 		Header: func(r *service.Request) nats.Header { return stateHeader(p.state(r.Tokens[0])) },
 		Handler: func(ctx context.Context, batch []*service.Request) {
 			for _, request := range batch {
@@ -52,18 +53,82 @@ func (p *pins) state(id string) State {
 	return t.current()
 }
 
+const verbAck = "ack"
+
+// direct takes what has no turn: acknowledgements, and what extensions want at
+// once.
+func (p *pins) direct(request *service.Request) bool {
+	if len(request.Tokens) < 2 {
+		return false
+	}
+	t, _ := p.get(request.Tokens[0])
+	if request.Tokens[1] == verbAck {
+		return len(request.Tokens) == 4 && t.acknowledge(request)
+	}
+	verb := p.verbs[request.Tokens[1]]
+	return verb.Direct != nil && verb.Direct(t, request)
+}
+
+// acknowledge hands an acknowledgement to its stream. One that comes when the
+// stream is over is normal.
+func (t *Transaction) acknowledge(request *service.Request) bool {
+	if t != nil {
+		if s := t.stream(request.Tokens[2]); s != nil {
+			s.Acknowledge(request)
+			return true
+		}
+	}
+	return request.ReplySubject() == ""
+}
+
+// only reports whether a verb is for direct ones only, so that a request which
+// nobody took has not to wait for its turn to be told so.
+func (p *pins) only(verb []string) bool {
+	return len(verb) > 0 && (verb[0] == verbAck || p.verbs[verb[0]].Direct != nil)
+}
+
 // serve answers a request on a pinned transaction.
 func (p *pins) serve(ctx context.Context, request *service.Request) {
 	t, err := p.get(request.Tokens[0])
 	if err != nil {
-		request.Answer(service.Reply{}, err)
+		request.Answer(p.late(request, err))
 		return
 	}
+	name := ""
+	if len(request.Tokens) > 1 {
+		name = request.Tokens[1]
+	}
+	if t.current() == StateHeld && name != "touch" && name != "rollback" && !p.verbs[name].Held {
+		request.Answer(service.Reply{}, gone("it was committed, only its cursors are left"))
+		return
+	}
+	if verb := p.verbs[name]; verb.Serve != nil {
+		verb.Serve(ctx, t, request)
+		return
+	}
+	p.serveOwn(ctx, t, request)
+}
+
+// late answers a request on a transaction that has ended.
+func (p *pins) late(request *service.Request, gone error) (service.Reply, error) {
+	if len(request.Tokens) == 2 {
+		if late := p.verbs[request.Tokens[1]].Late; late != nil {
+			if reply, ok := late(request, p.reason(request.Tokens[0])); ok {
+				return reply, nil
+			}
+		}
+	}
+	return service.Reply{}, gone
+}
+
+// serveOwn answers a request with a verb that all transactions have.
+func (p *pins) serveOwn(ctx context.Context, t *Transaction, request *service.Request) {
 	verb, rest := strings.Join(request.Tokens[1:], "."), ""
 	if script, ok := strings.CutPrefix(verb, "run."); ok {
 		verb, rest = "run", script
 	}
 	var body []byte
+	var err error
 	switch verb {
 	case "touch":
 		body, err = t.serveTouch(request)
@@ -113,24 +178,24 @@ func (t *Transaction) serveRollback(request *service.Request) ([]byte, error) {
 }
 
 func onlyEmpty(body []byte) error {
-	f, err := readFields(body)
+	f, err := service.ReadFields(body)
 	if err != nil {
 		return err
 	}
-	return f.end()
+	return f.End()
 }
 
 // serveSavepoint serves SAVEPOINT, ROLLBACK TO and RELEASE.
 func (t *Transaction) serveSavepoint(ctx context.Context, verb string, request *service.Request, limit time.Duration) ([]byte, error) {
-	f, err := readFields(request.Data)
+	f, err := service.ReadFields(request.Data)
 	if err != nil {
 		return nil, err
 	}
 	var name string
-	if err := errors.Join(noMessageID(request), f.read("name", "a string", &name), f.end()); err != nil {
+	if err := errors.Join(noMessageID(request), f.Read("name", "a string", &name), f.End()); err != nil {
 		return nil, err
 	}
-	if name == "" || len(name) > maxNameBytes || !storable(name) {
+	if name == "" || len(name) > maxNameBytes || !service.Storable(name) {
 		return nil, service.Errorf(service.CodeInvalidRequest, "field \"name\": want 1 to %d bytes without NUL", maxNameBytes)
 	}
 	sql := strings.ToUpper(strings.ReplaceAll(verb, "_", " ")) + " " + pgx.Identifier{name}.Sanitize()
@@ -140,6 +205,7 @@ func (t *Transaction) serveSavepoint(ctx context.Context, verb string, request *
 		if s.conn.TxStatus() == 'E' && verb != "rollback_to" {
 			return "", errFailedTransaction()
 		}
+		t.changed()
 		return "", t.execute(ctx, s, stepOwn, sql)
 	})
 	return []byte(emptyObject), err
@@ -214,11 +280,8 @@ func (r *Runner) pinnedRun(ctx context.Context, t *Transaction, script string, r
 	if err != nil {
 		return nil, err
 	}
-	if err := t.suits(c.program); err != nil {
+	if err := r.suits(t, c.program); err != nil {
 		return nil, err
-	}
-	if c.program.adhoc && r.config.SQL.ConnString != "" {
-		return nil, service.Errorf(service.CodeDenied, "requests with their own SQL have a PostgreSQL user of their own, which a pinned transaction does not run as")
 	}
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
@@ -236,6 +299,7 @@ func (x *execution) inTransaction(ctx context.Context, s *session) (string, erro
 		return "", errFailedTransaction()
 	}
 	s.notices.reset()
+	x.pinned.changed()
 	err := x.run(ctx)
 	if err == nil {
 		x.finish()
@@ -254,8 +318,12 @@ func (x *execution) inTransaction(ctx context.Context, s *session) (string, erro
 	return "a result did not fit one message", failure
 }
 
-// suits refuses a script that wants another kind of transaction.
-func (t *Transaction) suits(p *program) error {
+// suits refuses a script that wants another kind of transaction, and SQL that
+// wants another user.
+func (r *Runner) suits(t *Transaction, p *program) error {
+	if p.adhoc && r.config.SQL.ConnString != "" {
+		return service.Errorf(service.CodeDenied, "requests with their own SQL have a PostgreSQL user of their own, which a pinned transaction does not run as")
+	}
 	want := modesOf(p.Settings)
 	differs := func(a, b *bool) bool { return a != nil && *a != *b }
 	switch {

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/pgbridge/pgbridge/internal/jsonscan"
 )
 
 // FuzzValue wants valid JSON for every text, and a string that holds the text
@@ -86,7 +88,7 @@ func stringsOnly(t *testing.T, value []byte, elem *Type) string {
 		end := i + 1
 		switch c := value[i]; {
 		case c == '"':
-			end = stringEnd(value, i)
+			end = jsonscan.ValueEnd(value, i)
 			s, err := unquote(nil, value[i:end])
 			if err != nil {
 				t.Fatal(err)
@@ -94,9 +96,9 @@ func stringsOnly(t *testing.T, value []byte, elem *Type) string {
 			out = appendString(out, s)
 		case c == '[' || c == ']' || c == ',':
 			out = append(out, c)
-		case skipSpace(value, i) > i:
+		case jsonscan.SkipSpace(value, i) > i:
 		default:
-			end = literalEnd(value, i)
+			end = jsonscan.ValueEnd(value, i)
 			if isNull(value[i:]) {
 				out = append(out, "null"...)
 			} else {

@@ -14,60 +14,6 @@ var (
 	errSurrogate = errors.New("a string in it holds half of a surrogate pair")
 )
 
-// skipSpace returns the index of the next byte from i on that is no JSON space,
-// or len(s).
-func skipSpace(s []byte, i int) int {
-	for i < len(s) && (s[i] == ' ' || s[i] == '\t' || s[i] == '\n' || s[i] == '\r') {
-		i++
-	}
-	return i
-}
-
-// valueEnd returns the index after the JSON value that begins at i; len(s) where
-// it has no end.
-func valueEnd(s []byte, i int) int {
-	depth := 0
-	for i < len(s) {
-		switch s[i] {
-		case '"':
-			i = stringEnd(s, i)
-		case '[', '{':
-			depth++
-			i++
-		case ']', '}':
-			depth--
-			i++
-		case ',', ':', ' ', '\t', '\n', '\r':
-			i++
-		default:
-			i = literalEnd(s, i)
-		}
-		if depth <= 0 {
-			return i
-		}
-	}
-	return len(s)
-}
-
-func stringEnd(s []byte, i int) int {
-	for i++; i < len(s); i++ {
-		switch s[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(s)
-}
-
-func literalEnd(s []byte, i int) int {
-	if end := bytes.IndexAny(s[i:], ",:[]{}\" \t\r\n"); end >= 0 {
-		return i + end
-	}
-	return len(s)
-}
-
 // unquote appends what a JSON string stands for.
 func unquote(dst, s []byte) ([]byte, error) {
 	if len(s) < 2 || s[len(s)-1] != '"' {

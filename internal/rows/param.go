@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/pgbridge/pgbridge/internal/jsonscan"
 )
 
 // ParamError says why a JSON value cannot be a parameter. It does not hold the
@@ -96,22 +98,22 @@ func (t *Type) appendArrayParam(dst, value []byte) ([]byte, error) {
 		if value[i] == '[' && (depth == 0 || nests) {
 			dst = append(dst, '{')
 			depth++
-			i = skipSpace(value, i+1)
+			i = jsonscan.SkipSpace(value, i+1)
 			if i == len(value) || value[i] != ']' {
 				continue
 			}
 		} else {
-			end := valueEnd(value, i)
+			end := jsonscan.ValueEnd(value, i)
 			var err error
 			if dst, scratch, err = t.appendElementParam(dst, scratch, value[i:end]); err != nil {
 				return dst, err
 			}
-			i = skipSpace(value, end)
+			i = jsonscan.SkipSpace(value, end)
 		}
 		for i < len(value) && value[i] == ']' && depth > 0 {
 			dst = append(dst, '}')
 			depth--
-			i = skipSpace(value, i+1)
+			i = jsonscan.SkipSpace(value, i+1)
 		}
 		if depth == 0 {
 			return dst, nil
@@ -120,7 +122,7 @@ func (t *Type) appendArrayParam(dst, value []byte) ([]byte, error) {
 			break
 		}
 		dst = append(dst, t.delimiter)
-		i = skipSpace(value, i+1)
+		i = jsonscan.SkipSpace(value, i+1)
 	}
 	return dst, &ParamError{t.name, errMalformed}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,8 +19,7 @@ const (
 	confirmTimeout = 2 * time.Second
 	confirmPause   = 100 * time.Millisecond
 	drainTimeout   = 2 * time.Second
-	idleTimeout    = time.Minute
-	settleTime     = 10 * time.Millisecond
+	maxReceived    = 8192 // messages that NATS has delivered and nobody has looked at
 )
 
 // endpoint receives the requests of one subject:
@@ -35,13 +33,19 @@ type endpoint struct {
 	literal int // tokens of the subject before its first wildcard
 	problem atomic.Pointer[string]
 	stats   stats
+
+	reported chan struct{}      // NATS has reported an error, of whatever
+	settled  chan chan struct{} // to be closed when what has come was received
 }
 
 func newEndpoint(s *Service, config Endpoint) *endpoint {
 	config.MaxBatch = cmp.Or(config.MaxBatch, 1)
 	config.Concurrency = cmp.Or(config.Concurrency, defaultConcurrency)
 	config.MaxWaiting = cmp.Or(config.MaxWaiting, defaultMaxWaiting)
-	e := &endpoint{Endpoint: config, service: s, literal: literalTokens(config.Subject)}
+	e := &endpoint{
+		Endpoint: config, service: s, literal: literalTokens(config.Subject),
+		reported: make(chan struct{}, 1), settled: make(chan chan struct{}),
+	}
 	e.notSubscribed()
 	return e
 }
@@ -75,6 +79,11 @@ func (e *endpoint) run(ctx, work context.Context) error {
 	}
 	defer q.wait()
 	defer e.notSubscribed()
+	if e.Linger != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = e.linger(ctx, work)
+		defer cancel()
+	}
 	for ctx.Err() == nil {
 		err := e.subscribe(ctx, q)
 		if !errors.Is(err, nats.ErrPermissionViolation) {
@@ -84,6 +93,22 @@ func (e *endpoint) run(ctx, work context.Context) error {
 		pause(ctx, e.service.retry)
 	}
 	return nil
+}
+
+// linger returns a context that ends after ctx has, when nobody needs the
+// endpoint any more or work is over.
+func (e *endpoint) linger(ctx, work context.Context) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-e.Linger:
+			cancel()
+		case <-work.Done():
+			cancel()
+		case <-longer.Done():
+		}
+	})
+	return longer, func() { stop(); cancel() }
 }
 
 func (e *endpoint) refused(err error) {
@@ -97,35 +122,84 @@ func (e *endpoint) refused(err error) {
 // subscribe holds one subscription and queues what it brings, until ctx ends
 // and nothing is left to receive, or NATS refuses it, or the connection is
 // closed.
+//
+// Messages come through a channel of our own, because NextMsg swallows NATS's
+// word that nobody listens, of which anybody can forge one. But only NextMsg
+// tells of a refusal, so it is called when NATS has reported an error.
 func (e *endpoint) subscribe(ctx context.Context, q *queue) error {
-	sub, err := e.service.nc.QueueSubscribeSync(e.Subject, e.service.config.QueueGroup)
+	messages, closed := make(chan *nats.Msg, maxReceived), make(chan struct{})
+	sub, err := e.service.nc.ChanQueueSubscribe(e.Subject, e.queueGroup(), messages)
 	if err != nil {
 		return fmt.Errorf("subscribe %s: %w", e.Subject, err)
 	}
-	defer func() { _ = sub.Unsubscribe() }()
+	sub.SetClosedHandler(func(string) { close(closed) })
+	defer func() {
+		_ = sub.Unsubscribe()
+		e.receiveAll(q, messages)
+	}()
 	defer context.AfterFunc(ctx, func() { e.stop(sub) })()
 	if err := e.confirm(ctx); err != nil {
 		return err
 	}
-	wait := settleTime // a refusal is known by now and comes at once
+	if err := e.check(sub, q); err != nil { // a refusal is known by now
+		return e.unless(ctx, err)
+	}
+	if ctx.Err() == nil {
+		e.problem.Store(nil)
+	}
 	for {
-		msg, err := sub.NextMsg(wait)
-		switch {
-		case err == nil:
+		select {
+		case msg := <-messages:
 			e.receive(q, msg)
-		case errors.Is(err, nats.ErrTimeout):
-		case errors.Is(err, nats.ErrSlowConsumer):
-			e.service.metrics.drop(dropSlowConsumer)
-		case ctx.Err() != nil:
-			return nil // drained
-		default:
-			return fmt.Errorf("receive %s: %w", e.Subject, err)
-		}
-		if wait == settleTime && ctx.Err() == nil {
-			wait = idleTimeout
-			e.problem.Store(nil)
+		case <-e.reported:
+			if err := e.check(sub, q); err != nil {
+				return e.unless(ctx, err)
+			}
+		case done := <-e.settled:
+			e.receiveAll(q, messages)
+			close(done)
+		case <-closed:
+			return e.unless(ctx, e.check(sub, q))
 		}
 	}
+}
+
+// receiveAll receives what has come already.
+func (e *endpoint) receiveAll(q *queue, messages <-chan *nats.Msg) {
+	for len(messages) > 0 {
+		e.receive(q, <-messages)
+	}
+}
+
+func (e *endpoint) queueGroup() string {
+	if e.Alone {
+		return ""
+	}
+	return e.service.config.QueueGroup
+}
+
+// unless returns err, but nil where ctx has ended.
+func (e *endpoint) unless(ctx context.Context, err error) error {
+	if ctx.Err() != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return nil
+	}
+	return err
+}
+
+// check returns what NATS has against the subscription, and receives a message
+// if there is one. It loses one that says that nobody listens.
+func (e *endpoint) check(sub *nats.Subscription, q *queue) error {
+	msg, err := sub.NextMsg(time.Nanosecond)
+	switch {
+	case err == nil:
+		e.receive(q, msg)
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, nats.ErrSlowConsumer):
+		e.service.metrics.drop(dropSlowConsumer)
+	default:
+		return fmt.Errorf("receive %s: %w", e.Subject, err)
+	}
+	return nil
 }
 
 // stop ends a subscription; what the server has sent by now is still received.
@@ -165,7 +239,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// receive puts one message into the queue, unless its answer may not be sent.
+// receive has one message taken directly, or puts it into the queue, unless its
+// answer may not be sent.
 func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 	if msg.Reply != "" && !e.service.replyAllowed(msg.Reply) {
 		e.service.metrics.drop(dropReplySubject)
@@ -180,6 +255,9 @@ func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 		reply:    msg.Reply,
 		endpoint: e,
 	}
+	if e.Direct != nil && e.direct(r) {
+		return
+	}
 	key := ""
 	if e.Key != nil {
 		key = e.Key(r)
@@ -189,12 +267,29 @@ func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 	}
 }
 
+// direct offers a request to the endpoint's Direct. One during which that
+// panics is answered and not served.
+func (e *endpoint) direct(r *Request) (taken bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.panicked(p)
+			r.Answer(Reply{}, errPanicked)
+			taken = true
+		}
+	}()
+	return e.Direct(r)
+}
+
+func (e *endpoint) panicked(p any) {
+	e.service.config.Logger.Error("a request handler panicked",
+		zap.String("endpoint", e.Name), zap.Error(panicError(p)), zap.Stack("stack"))
+}
+
 // serve hands a batch to the handler and answers what it leaves unanswered.
 func (e *endpoint) serve(ctx context.Context, batch []*Request) {
 	defer func() {
 		if p := recover(); p != nil {
-			e.service.config.Logger.Error("a request handler panicked",
-				zap.String("endpoint", e.Name), zap.Error(panicError(p)), zap.Stack("stack"))
+			e.panicked(p)
 			answerAll(batch, errPanicked)
 		}
 	}()
@@ -224,79 +319,4 @@ func panicError(p any) error {
 		return err
 	}
 	return fmt.Errorf("panic with a %T", p)
-}
-
-// answer sends what r's sender gets to see, and counts and logs the outcome.
-func (e *endpoint) answer(r *Request, reply Reply, err error) {
-	if err == nil {
-		err = e.send(r, reply)
-	}
-	if err == nil {
-		e.record(r, codeOK)
-		return
-	}
-	failure := AsError(err)
-	e.record(r, failure.Code)
-	e.log(r, failure)
-	if reply, err = failure.Reply(); err == nil {
-		err = e.send(r, reply)
-	}
-	if err != nil {
-		e.service.config.Logger.Warn("an error reply was not sent", e.subject(r), zap.Error(err))
-	}
-}
-
-// subject is the log field that tells what was asked.
-func (e *endpoint) subject(r *Request) zap.Field {
-	if e.SecretSubjects {
-		return zap.String("subject", e.Subject)
-	}
-	return zap.String("subject", r.Subject)
-}
-
-func (e *endpoint) record(r *Request, code Code) {
-	took := time.Since(r.Received)
-	e.stats.add(code, took)
-	e.service.metrics.served(e.Name, code, took)
-}
-
-// log writes failures of our own, and those of which nobody else hears.
-func (e *endpoint) log(r *Request, failure *Error) {
-	log := e.service.config.Logger.Debug
-	switch {
-	case failure.Code == CodeInternal:
-		log = e.service.config.Logger.Error
-	case r.reply == "":
-		log = e.service.config.Logger.Warn
-	}
-	log("request failed", zap.String("endpoint", e.Name), e.subject(r), zap.Error(failure))
-}
-
-// send publishes an answer; it does nothing when nobody waits for one. An
-// answer that does not fit a message is the handler's defect.
-func (e *endpoint) send(r *Request, reply Reply) error {
-	if r.reply == "" {
-		return nil
-	}
-	header := reply.Header
-	if e.Header != nil {
-		header = merge(header, e.Header(r))
-	}
-	err := e.service.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header, Data: reply.Data})
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("publish a reply of %d bytes: %w", len(reply.Data), err)
-	}
-	return Errorf(CodeUnavailable, "the reply cannot be sent").WithCause(err)
-}
-
-// merge adds more to header, which may be nil, and returns it.
-func merge(header, more nats.Header) nats.Header {
-	if header == nil {
-		return more
-	}
-	maps.Copy(header, more)
-	return header
 }

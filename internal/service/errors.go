@@ -90,6 +90,7 @@ type Error struct {
 	Hint       string `json:"hint,omitempty"`
 	Position   int    `json:"position,omitempty"` // character in the statement, from 1
 	Line       int    `json:"line,omitempty"`     // line in the script's file, from 1
+	Row        int64  `json:"row,omitempty"`      // number of a cursor's row, from 1
 	Where      string `json:"where,omitempty"`
 	Schema     string `json:"schema,omitempty"`
 	Table      string `json:"table,omitempty"`

@@ -89,7 +89,7 @@ func (s *Service) info() micro.Info {
 		info.Endpoints = append(info.Endpoints, micro.EndpointInfo{
 			Name:       e.Name,
 			Subject:    e.Subject,
-			QueueGroup: s.config.QueueGroup,
+			QueueGroup: e.queueGroup(),
 			Metadata:   map[string]string{},
 		})
 	}
@@ -105,7 +105,7 @@ func (s *Service) statistics() micro.Stats {
 	}
 	for _, e := range s.endpoints {
 		one := e.stats.snapshot()
-		one.Name, one.Subject, one.QueueGroup = e.Name, e.Subject, s.config.QueueGroup
+		one.Name, one.Subject, one.QueueGroup = e.Name, e.Subject, e.queueGroup()
 		stats.Endpoints = append(stats.Endpoints, one)
 	}
 	return stats

@@ -5,8 +5,8 @@ import "sync"
 // queue holds the requests that wait and runs as many batches at a time as it
 // may. Requests with one key form a lane: a lane is served one batch at a
 // time, in order, and goes to the back of the line after each batch, so a
-// busy key does not starve the others. Workers exist only while there is
-// work.
+// busy key does not starve the others. A few workers stay when there is no
+// work: a new one would have to grow its stack again.
 type queue struct {
 	serve            func(batch []*Request)
 	concurrency      int
@@ -18,10 +18,15 @@ type queue struct {
 	lanes   map[string]*lane
 	ready   []*lane // lanes with something to serve that nobody serves
 	waiting int     // requests in all lanes
-	running int     // workers
+	running int     // workers that are not resting
+	resting []chan struct{}
+	closing bool // no worker rests any more
 
 	workers sync.WaitGroup
 }
+
+// maxResting is how many workers stay without work.
+const maxResting = 64
 
 type lane struct {
 	key     string
@@ -61,14 +66,34 @@ func (q *queue) add(key string, r *Request) error {
 	q.ready = append(q.ready, l)
 	if q.running < q.concurrency {
 		q.running++
-		q.workers.Go(q.work)
+		q.start()
 	}
 	return nil
 }
 
+// start has another worker work, the one that has rested least.
+func (q *queue) start() {
+	if last := len(q.resting) - 1; last >= 0 {
+		close(q.resting[last])
+		q.resting = q.resting[:last]
+		return
+	}
+	q.workers.Go(q.work)
+}
+
 // wait returns when everything that was added has been served. Nothing may be
 // added meanwhile.
-func (q *queue) wait() { q.workers.Wait() }
+func (q *queue) wait() {
+	q.mu.Lock()
+	q.closing = true
+	for _, wake := range q.resting {
+		close(wake)
+	}
+	q.running += len(q.resting)
+	q.resting = nil
+	q.mu.Unlock()
+	q.workers.Wait()
+}
 
 func (q *queue) lane(key string) *lane {
 	if key == "" {
@@ -84,23 +109,32 @@ func (q *queue) lane(key string) *lane {
 
 func (q *queue) work() {
 	for {
-		l, batch := q.take()
-		if l == nil {
+		l, batch, wake := q.take()
+		switch {
+		case l != nil:
+			q.serve(batch)
+			q.release(l)
+		case wake != nil:
+			<-wake
+		default:
 			return
 		}
-		q.serve(batch)
-		q.release(l)
 	}
 }
 
-// take returns the first lane in line and its next batch, or nil, which ends
-// the worker.
-func (q *queue) take() (*lane, []*Request) {
+// take returns the first lane in line and its next batch. Without one the worker
+// rests until wake is closed, or ends where that is nil.
+func (q *queue) take() (_ *lane, _ []*Request, wake chan struct{}) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.ready) == 0 {
 		q.running--
-		return nil, nil
+		if q.closing || len(q.resting) == maxResting {
+			return nil, nil, nil
+		}
+		wake = make(chan struct{})
+		q.resting = append(q.resting, wake)
+		return nil, nil, wake
 	}
 	l := q.ready[0]
 	q.ready[0] = nil
@@ -110,7 +144,7 @@ func (q *queue) take() (*lane, []*Request) {
 	l.waiting = l.waiting[n:]
 	l.serving = true
 	q.waiting -= n
-	return l, batch
+	return l, batch, nil
 }
 
 // release puts a served lane back in line, or forgets it if it is empty.

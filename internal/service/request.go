@@ -51,6 +51,24 @@ func Each(h Handler) BatchHandler {
 	}
 }
 
+// ReplySubject is where the answer goes, empty if nobody waits for one. It
+// begins with one of the prefixes that are allowed.
+func (r *Request) ReplySubject() string { return r.reply }
+
+// NoResponders reports whether the message is NATS's word that nobody has
+// received one whose reply subject is this request's subject. Only an endpoint
+// that is Alone hears it. Anybody who may publish there can send one too.
+func (r *Request) NoResponders() bool {
+	return len(r.Data) == 0 && r.Header.Get(statusHeader) == noResponders
+}
+
+// What NATS says when nobody listens, see
+// https://docs.nats.io/nats-concepts/core-nats/reqreply#no-responders.
+const (
+	statusHeader = "Status"
+	noResponders = "503"
+)
+
 // Answer sends reply, or err if it is not nil, to whoever waits for it, and
 // counts the request as served. Only the first call has an effect. It does
 // not wait for the network and is safe for concurrent use.

@@ -3,6 +3,7 @@
 // whose few endpoints are wildcard subjects in one queue group:
 //
 //	subscription → reply prefix → Key → lane → one of Concurrency workers → BatchHandler → reply
+//	                            ↘ Direct → reply, now or later
 //
 // What it promises:
 //   - A request with a reply subject gets exactly one answer from this
@@ -83,6 +84,11 @@ type Endpoint struct {
 	// Subject to subscribe, with or without wildcards. It must not overlap
 	// with another endpoint's: a queue group hands each message to one member.
 	Subject string
+	// Alone says that no other process serves the subject: it is subscribed
+	// outside of the queue group. Only then does NATS tell when nobody has
+	// received a message whose reply subject is below it; see
+	// [Request.NoResponders].
+	Alone bool
 	// Handler serves the requests.
 	Handler BatchHandler
 	// Key names what a request must keep its order in; requests with an empty
@@ -101,6 +107,16 @@ type Endpoint struct {
 	// batch being served; the ones over it are answered busy. Zero means that
 	// only MaxWaiting counts.
 	MaxWaitingPerKey int
+	// Direct takes requests that shall not wait in the queue. It is called for
+	// every request, in the order received, and must not block: all others wait
+	// for it. True means that it has taken the request and answers it, now or
+	// later; one that has no reply subject it need not answer. Nil means that
+	// all requests go through the queue.
+	Direct func(*Request) bool
+	// Linger keeps the endpoint subscribed when Run's context has ended, until
+	// it is closed or the grace is over, so that what is under way can be
+	// finished with further requests. Nil means that it does not linger.
+	Linger <-chan struct{}
 	// Header returns what every reply to a request carries, errors included.
 	// It is called when the request is answered and must not block. Nil means
 	// nothing.
@@ -159,6 +175,23 @@ func New(nc *nats.Conn, config Config) (*Service, error) {
 	}, nil
 }
 
+// hearErrors has the endpoints look at their subscriptions when NATS reports an
+// error, after whoever else wants to know of it.
+func (s *Service) hearErrors() {
+	others := s.nc.ErrorHandler()
+	s.nc.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if others != nil {
+			others(nc, sub, err)
+		}
+		for _, e := range s.endpoints {
+			select {
+			case e.reported <- struct{}{}:
+			default: // it will look anyway
+			}
+		}
+	})
+}
+
 // Handle registers an endpoint. It must be called before Run.
 func (s *Service) Handle(config Endpoint) error {
 	if !namePattern.MatchString(config.Name) {
@@ -181,8 +214,11 @@ func (s *Service) Handle(config Endpoint) error {
 // runs out first, the handlers' context ends and what still waits is answered
 // unavailable. Run blocks, may be called once, and returns an error only if
 // the connection was closed. It survives reconnects and refused
-// subscriptions: see [Service.Problems].
+// subscriptions: see [Service.Problems]. From then on it hears the connection's
+// errors, which reach the connection's own error handler too, unless that is
+// set later.
 func (s *Service) Run(ctx context.Context) error {
+	s.hearErrors()
 	group, ctx := errgroup.WithContext(ctx)
 	work, cancel := withGrace(ctx, s.config.StopGrace)
 	defer cancel()
@@ -234,6 +270,27 @@ func (s *Service) flush(ctx context.Context, timeout time.Duration) error {
 	defer cancel()
 	if err := s.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("flush to NATS: %w", err)
+	}
+	return nil
+}
+
+// settle returns when the server has seen all that was sent to it, and the
+// direct requests have been taken that it sent before it had.
+func (s *Service) settle(ctx context.Context) error {
+	if err := s.flush(ctx, deliverTimeout); err != nil {
+		return err
+	}
+	for _, e := range s.endpoints {
+		if e.Direct == nil {
+			continue
+		}
+		done := make(chan struct{})
+		select {
+		case e.settled <- done:
+			<-done
+		case <-ctx.Done():
+			return fmt.Errorf("receive %s: %w", e.Subject, ctx.Err())
+		}
 	}
 	return nil
 }

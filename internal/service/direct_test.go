@@ -1,0 +1,155 @@
+package service
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+)
+
+func TestDirectPassesTheQueue(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	var order []string
+	r := newRig(t, Endpoint{
+		Name: "slow", Subject: "slow.*", Concurrency: 1, MaxWaiting: 1, Handler: Each(g.handle),
+		Direct: func(r *Request) bool {
+			if r.Tokens[0] == "queued" {
+				return false
+			}
+			order = append(order, r.Tokens[0])
+			if r.ReplySubject() != "" {
+				r.Answer(Reply{Data: []byte("direct")}, nil)
+			}
+			return true
+		},
+	})
+	if err := r.client.Publish("slow.queued", nil); err != nil {
+		t.Fatal(err)
+	}
+	receive(t, g.came, "the queue is busy")
+	var want []string
+	for i := range 100 {
+		want = append(want, strconv.Itoa(i))
+		if err := r.client.Publish("slow."+want[i], nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if msg := request(t, r.client, "slow.last", ""); string(msg.Data) != "direct" {
+		t.Errorf("reply %q, want direct", msg.Data)
+	}
+	if !slices.Equal(order, append(want, "last")) {
+		t.Errorf("taken in the order %q", order)
+	}
+	if got := r.endpoints[0].stats.snapshot().NumRequests; got != 1 {
+		t.Errorf("%d requests counted, want the answered one", got)
+	}
+	close(g.open)
+}
+
+func TestDirectPanics(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Endpoint{
+		Name: "echo", Subject: "echo.*", Handler: Each(echo),
+		Direct: func(r *Request) bool {
+			if r.Tokens[0] == "panic" {
+				panic("the payload")
+			}
+			return false
+		},
+	})
+	wantError(t, request(t, r.client, "echo.panic", ""), CodeInternal)
+	request(t, r.client, "echo.x", "")
+}
+
+// TestNoResponders has messages come in that look like NATS's own.
+func TestNoResponders(t *testing.T) {
+	t.Parallel()
+	type seen struct {
+		subject string
+		status  bool
+	}
+	came := make(chan seen, 10)
+	r := newRig(t,
+		Endpoint{Name: "plain", Subject: "plain.*", Handler: Each(echo)},
+		Endpoint{
+			Name: "tx", Subject: "tx.>", Alone: true, Handler: Each(echo),
+			Direct: func(r *Request) bool {
+				came <- seen{r.Subject, r.NoResponders()}
+				return true
+			},
+		})
+	if err := r.nc.PublishRequest("_INBOX.nobody", "tx.ack.1", []byte("chunk")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := receive(t, came, "NATS says that nobody listens"), (seen{"tx.ack.1", true}); got != want {
+		t.Errorf("received %v, want %v", got, want)
+	}
+	for _, subject := range []string{"plain.x", "tx.ack.2"} {
+		forged := nats.NewMsg(subject)
+		forged.Header.Set("Status", "503")
+		if err := r.client.PublishMsg(forged); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := receive(t, came, "a forged one"), (seen{"tx.ack.2", true}); got != want {
+		t.Errorf("received %v, want %v", got, want)
+	}
+	request(t, r.client, "plain.x", "")
+	if err := r.client.Publish("tx.ack.3", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := receive(t, came, "an empty message"), (seen{"tx.ack.3", false}); got != want {
+		t.Errorf("received %v, want %v", got, want)
+	}
+}
+
+func TestLinger(t *testing.T) {
+	t.Parallel()
+	linger, stopped := make(chan struct{}), make(chan error, 1)
+	r := newRig(t,
+		Endpoint{Name: "gone", Subject: "gone", Handler: Each(echo)},
+		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Linger: linger})
+	go func() { stopped <- r.stop() }()
+	waitUntil(t, "only one listens", func() bool {
+		_, err := r.client.Request("gone", nil, pollTimeout)
+		return err != nil
+	})
+	request(t, r.client, "tx", "")
+	select {
+	case err := <-stopped:
+		t.Fatalf("Run() = %v while an endpoint lingers", err)
+	default:
+	}
+	close(linger)
+	if err := receive(t, stopped, "Run returns"); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
+func TestLingerEndsWithTheGrace(t *testing.T) {
+	t.Parallel()
+	r := newRigWith(t, Config{StopGrace: 1},
+		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Linger: make(chan struct{})})
+	if err := r.stop(); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
+func TestSettleEndsWithTheContext(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Direct: func(*Request) bool { return false }})
+	if err := r.settle(t.Context()); err != nil {
+		t.Errorf("settle() = %v", err)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), pollTimeout)
+	defer cancel()
+	if r.settle(ctx) == nil {
+		t.Error("settle() = nil without anyone who receives")
+	}
+}
