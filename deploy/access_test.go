@@ -3,12 +3,14 @@ package deploy_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +18,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/examples"
 	"github.com/pgbridge/pgbridge/internal/pgserver"
 	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 const patience = 60 * time.Second
@@ -32,6 +36,8 @@ nats:
 channels:
   orders: {delivery: jetstream, notify: true}
   live: {}
+scripts: %s
+jobs: true
 http: 127.0.0.1:%d
 `
 
@@ -41,7 +47,13 @@ func TestPermissionsAreEnough(t *testing.T) {
 	t.Parallel()
 	pg := testenv.DedicatedPostgres(t, testenv.PGOptions{}) // roles are the whole server's
 	testenv.Exec(t, pg.URL(), "CREATE DATABASE app TEMPLATE template0")
-	testenv.Exec(t, pg.Server().URL("app"), file(t, "role.sql"))
+	app := pg.Server().URL("app")
+	testenv.Exec(t, app, examples.Schema())
+	testenv.Exec(t, app, txrunner.MigrationSQL())
+	testenv.Exec(t, app, file(t, "role.sql"))
+	for _, grant := range regexp.MustCompile(`(?m)^-- +(GRANT .* ON account.*;)$`).FindAllStringSubmatch(file(t, "role.sql"), -1) {
+		testenv.Exec(t, app, grant[1])
+	}
 	bus := testenv.NATSProcess(t, file(t, "nats.conf"))
 	port, err := pgserver.FreePort()
 	if err != nil {
@@ -49,7 +61,14 @@ func TestPermissionsAreEnough(t *testing.T) {
 	}
 	dir := t.TempDir()
 	database := fmt.Sprintf("postgres://pgbridge@%s/app?sslmode=disable", pg.Addr())
-	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), port))
+	scripts := filepath.Join(dir, "scripts")
+	if err := os.CopyFS(scripts, os.DirFS("../examples/scripts")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(scripts, "orders")); err != nil { // no grant is shown for it
+		t.Fatal(err)
+	}
+	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), scripts, port))
 	write(t, dir, "password", "change me\n")
 
 	program := build(t)
@@ -60,6 +79,9 @@ func TestPermissionsAreEnough(t *testing.T) {
 	serve(t, program, filepath.Join(dir, "pgbridge.yaml"))
 	awaitPublishing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", port))
 	readerHearsWriter(t, bus.URL())
+	cashierRuns(t, bus.URL())
+	clerkGetsResults(t, bus.URL())
+	accountantCommits(t, bus.URL())
 	nobodyForges(t, bus.URL())
 }
 
@@ -158,6 +180,75 @@ func readerHearsWriter(t *testing.T, url string) {
 	}
 }
 
+const transfer = `{"params": {"source": 1, "target": 2, "amount": "1.00"}}`
+
+// ask wants an answer that holds a text.
+func ask(t *testing.T, nc *nats.Conn, subject, body, want string) *nats.Msg {
+	t.Helper()
+	msg := &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{}}
+	if strings.HasPrefix(subject, "pgbridge.run.") || strings.HasPrefix(subject, "pgbridge.job.") {
+		msg.Header.Set(nats.MsgIdHdr, subject)
+	}
+	answer, err := nc.RequestMsg(msg, patience)
+	if err != nil {
+		t.Fatalf("request %s: %v", subject, err)
+	}
+	if !strings.Contains(string(answer.Data), want) {
+		t.Errorf("%s: %s, want %s", subject, answer.Data, want)
+	}
+	return answer
+}
+
+func cashierRuns(t *testing.T, url string) {
+	t.Helper()
+	cashier, _ := client(t, url, "cashier")
+	ask(t, cashier, "pgbridge.describe.transfer", "", `"parameters"`)
+	ask(t, cashier, "pgbridge.run.transfer", transfer, `"results"`)
+}
+
+func clerkGetsResults(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	clerk, _ := client(t, url, "clerk")
+	results, err := clerk.SubscribeSync("pgbridge.result.transfer.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, clerk, "pgbridge.job.run.transfer", transfer, `"stream":"PGBRIDGE_JOBS"`)
+	live, err := results.NextMsgWithContext(ctx)
+	if err != nil {
+		t.Fatalf("receive a result: %v", err)
+	}
+	js, err := jetstream.New(clerk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := js.StreamNameBySubject(ctx, live.Subject)
+	if err != nil {
+		t.Fatalf("find the stream of results: %v", err)
+	}
+	stream, err := js.Stream(ctx, name)
+	if err != nil {
+		t.Fatalf("look at the stream of results: %v", err)
+	}
+	stored, err := stream.GetLastMsgForSubject(ctx, live.Subject)
+	if err != nil || string(stored.Data) != string(live.Data) {
+		t.Errorf("the stored result is %v, %v, want %s", stored, err, live.Data)
+	}
+}
+
+func accountantCommits(t *testing.T, url string) {
+	t.Helper()
+	accountant, _ := client(t, url, "accountant")
+	var begun struct{ Tx string }
+	if err := json.Unmarshal(ask(t, accountant, "pgbridge.begin", `{"isolation": "serializable"}`, `"tx"`).Data, &begun); err != nil {
+		t.Fatal(err)
+	}
+	ask(t, accountant, begun.Tx+".run.transfer", transfer, `"results"`)
+	ask(t, accountant, begun.Tx+".commit", "", "{}")
+}
+
 func nobodyForges(t *testing.T, url string) {
 	t.Helper()
 	for _, try := range []struct{ user, subject string }{
@@ -169,6 +260,19 @@ func nobodyForges(t *testing.T, url string) {
 		{"pgbridge", "pgbridge.notify.orders"},
 		{"pgbridge", "$JS.API.STREAM.DELETE.PGBRIDGE_EVENTS"},
 		{"pgbridge-requests", "pgbridge.event.orders"},
+		{"pgbridge-requests", "pgbridge.run.transfer"},
+		{"pgbridge-requests", "$JS.API.STREAM.DELETE.PGBRIDGE_JOBS"},
+		{"cashier", "pgbridge.run"},
+		{"cashier", "pgbridge.run.account"},
+		{"cashier", "pgbridge.job.run.transfer"},
+		{"cashier", "pgbridge.begin"},
+		{"cashier", "pgbridge.as.alice.run.transfer"},
+		{"clerk", "pgbridge.job.run.account"},
+		{"clerk", "pgbridge.result.transfer.mine"},
+		{"clerk", "$JS.API.DIRECT.GET.PGBRIDGE_RESULTS.pgbridge.result.account.x"},
+		{"accountant", "pgbridge.run.transfer"},
+		{"accountant", "pgbridge.tx.x.y.run.account"},
+		{"accountant", "pgbridge.tx.x.y.run"},
 	} {
 		nc, refusals := client(t, url, try.user)
 		if err := nc.Publish(try.subject, nil); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/pgbridge/pgbridge/bridge"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -40,21 +41,34 @@ func events(t *testing.T, url string) *nats.Conn {
 	return nc
 }
 
-// TestMetricsAreDocumented compares the table with what the bridge describes.
+// TestMetricsAreDocumented compares the table with what the parts describe.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
-	b, err := bridge.New(bridge.Config{ConnString: "postgres://app@127.0.0.1/app", Events: events(t, "nats://127.0.0.1:1")})
+	const nowhere = "postgres://app@127.0.0.1/app"
+	away := events(t, "nats://127.0.0.1:1")
+	b, err := bridge.New(bridge.Config{ConnString: nowhere, Events: away})
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests, err := natsconn.Requests(natsconn.Settings{URLs: []string{"nats://127.0.0.1:1"}}, natsconn.Keeper{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(requests.Close)
+	r, err := txrunner.New(txrunner.Config{ConnString: nowhere, Requests: requests, Jobs: &txrunner.Jobs{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	descs := make(chan *prometheus.Desc, 100)
 	b.Describe(descs)
+	r.Describe(descs)
 	close(descs)
 	var real []string
-	named := regexp.MustCompile(`fqName: "([a-z_]+)".*variableLabels: \{([a-z,]*)\}`)
+	named := regexp.MustCompile(`fqName: "([a-z_]+)".*constLabels: \{(?:([a-z]+)=".*")?\}, variableLabels: \{([a-z,]*)\}`)
 	for d := range descs {
 		m := named.FindStringSubmatch(d.String())
-		real = append(real, m[1]+" "+strings.ReplaceAll(m[2], ",", ", "))
+		labels := slices.DeleteFunc(append([]string{m[2]}, strings.Split(m[3], ",")...), func(l string) bool { return l == "" })
+		real = append(real, m[1]+" "+strings.Join(labels, ", "))
 	}
 	var documented []string
 	for _, row := range regexp.MustCompile("(?m)^\\| `(pgbridge_[a-z_]+)` \\| ([a-z, ]*)\\|").FindAllStringSubmatch(read(t, "operations.md"), -1) {
@@ -78,25 +92,30 @@ func compare(t *testing.T, what string, documented, real []string) {
 	}
 }
 
-// TestProblemsAreDocumented finds each part that a bridge may report in the
-// table of problems.
+// TestProblemsAreDocumented finds each part that may be reported in the table
+// of problems.
 func TestProblemsAreDocumented(t *testing.T) {
 	t.Parallel()
 	text := read(t, "operations.md")
-	files, err := filepath.Glob("../bridge/*.go")
-	if err != nil {
-		t.Fatal(err)
+	var files []string
+	for _, pattern := range []string{"../bridge/*.go", "../txrunner/*.go"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, some...)
 	}
+	said := regexp.MustCompile(`(?:rouble\("([^"]+)"|append\((?:problems|lines), "([^:"]+):|return \[\]string\{"([^:"]+): " \+)`)
 	var parts []string
 	for _, f := range files {
 		if strings.HasSuffix(f, "_test.go") {
 			continue
 		}
-		for _, m := range regexp.MustCompile(`(?:rouble\("([^"]+)"|append\(problems, "([^:"]+):)`).FindAllStringSubmatch(read(t, f), -1) {
-			parts = append(parts, m[1]+m[2])
+		for _, m := range said.FindAllStringSubmatch(read(t, f), -1) {
+			parts = append(parts, m[1]+m[2]+m[3])
 		}
 	}
-	if len(parts) < 8 {
+	if len(parts) < 12 {
 		t.Errorf("found only the parts %q in the source", parts)
 	}
 	for _, p := range parts {
@@ -111,11 +130,11 @@ func TestProblemsAreDocumented(t *testing.T) {
 func TestSnippetsAreTheExamples(t *testing.T) {
 	t.Parallel()
 	examples := map[string]string{
-		"go": read(t, "../examples/subscribe/main.go") + read(t, "../examples/consume/main.go"),
+		"go": read(t, "../examples/subscribe/main.go") + read(t, "../examples/consume/main.go") + read(t, "../examples/transfer/main.go"),
 		"js": read(t, "../examples/subscribe.mjs"),
 	}
 	shown := 0
-	for _, document := range []string{"../README.md", "events.md"} {
+	for _, document := range []string{"../README.md", "events.md", "requests.md"} {
 		for _, block := range regexp.MustCompile("(?s)```(go|js)\n(.*?)```").FindAllStringSubmatch(read(t, document), -1) {
 			shown++
 			for line := range strings.Lines(block[2]) {
@@ -125,8 +144,8 @@ func TestSnippetsAreTheExamples(t *testing.T) {
 			}
 		}
 	}
-	if shown != 4 {
-		t.Errorf("%d snippets, want 4", shown)
+	if shown != 6 {
+		t.Errorf("%d snippets, want 6", shown)
 	}
 }
 

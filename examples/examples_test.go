@@ -4,6 +4,7 @@ package examples_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +14,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/examples"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -41,6 +46,44 @@ func TestConsume(t *testing.T) {
 	e.awaits(t, `(?m)^gap [0-9a-f]{16}\.orders\.gap\.1 {"channel":"orders","reason":"started",`)
 	testenv.Exec(t, database, "SELECT pg_notify('orders', 'hello')")
 	e.awaits(t, `(?m)^event [0-9a-f]{16}\.orders\.\d+\.[0-9a-f]{16} hello$`)
+}
+
+func TestTransfer(t *testing.T) {
+	t.Parallel()
+	bus := testenv.NATS(t)
+	database := testenv.Postgres(t).NewDatabase(t)
+	testenv.Exec(t, database, examples.Schema())
+	testenv.Exec(t, database, txrunner.MigrationSQL())
+	program := build(t, "transfer").Path
+	serveScripts(t, txrunner.Config{ConnString: database, Scripts: "scripts", Requests: bus.Connect(t, nats.PermissionErrOnSubscribe(true))})
+	for range 2 { // the second time it has been done
+		e := run(t, bus, exec.Command(program, "order-77"))
+		e.awaits(t, `(?m)^done: 3 statements$`)
+	}
+	if got := testenv.Value[string](t, database, "SELECT balance::text FROM account WHERE id = 1"); got != "989.50" {
+		t.Errorf("the balance is %s, want 989.50", got)
+	}
+	testenv.Exec(t, database, "UPDATE account SET balance = 10")
+	run(t, bus, exec.Command(program, "order-78")).awaits(t, `refused: sql_error: new row for relation "account" violates`)
+}
+
+// serveScripts runs a runner until the test ends.
+func serveScripts(t *testing.T, config txrunner.Config) {
+	t.Helper()
+	runner, err := txrunner.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- runner.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	})
+	testenv.Wait(t, patience, "the scripts to be served", func() bool { return len(runner.Problems()) == 0 })
 }
 
 // example is one that runs.
@@ -87,7 +130,7 @@ func run(t *testing.T, bus *testenv.NATSServer, cmd *exec.Cmd) *example {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
+		if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Error(err)
 		}
 		cmd.Wait() // it was killed

@@ -1,7 +1,6 @@
 package examples_test
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -53,23 +52,10 @@ func noteServers(t *testing.T) *testenv.NATSServer {
 
 func serveNotes(t *testing.T, bus *testenv.NATSServer, postgres string) {
 	t.Helper()
-	runner, err := txrunner.New(txrunner.Config{
+	serveScripts(t, txrunner.Config{
 		ConnString: postgres, Scripts: "rowsecurity/scripts",
 		Requests: bus.Connect(t, nats.UserInfo("pgbridge", "pgbridge"), nats.CustomInboxPrefix("_INBOX.pgbridge"), nats.PermissionErrOnSubscribe(true)),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- runner.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run() = %v", err)
-		}
-	})
-	testenv.Wait(t, patience, "the scripts to be served", func() bool { return len(runner.Problems()) == 0 })
 }
 
 // noteRows asks as a user and returns the rows of the answer, or the error's SQLSTATE.
