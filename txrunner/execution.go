@@ -37,6 +37,7 @@ type execution struct {
 	described  *pgconn.StatementDescription
 
 	fresh      bool // nothing here was prepared before
+	executed   bool // a statement of the script has been sent
 	committing bool // COMMIT is under way, and it matters
 	committed  bool
 }
@@ -128,6 +129,7 @@ func (x *execution) send(ctx context.Context, i int) error {
 		}
 	}
 	x.flow.execute(i, x.statements[i], x.program.Statements[i].SQL, x.values[i], !known)
+	x.executed = true
 	return nil
 }
 
@@ -144,11 +146,11 @@ func (x *execution) learn(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
+	x.statements[i] = d
+	x.program.learned[i].Store(d)
 	if x.values[i], err = x.encode(i, d); err != nil {
 		return err
 	}
-	x.statements[i] = d
-	x.program.learned[i].Store(d)
 	x.open(ctx)
 	return nil
 }

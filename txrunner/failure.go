@@ -34,6 +34,9 @@ func (x *execution) failure(ctx context.Context, err error) *service.Error {
 	}
 	failure := service.FromPostgres(err, x.committing)
 	x.locate(failure, err)
+	if failure.Code == service.CodeUnknown && x.id != nil {
+		failure.Retryable = true // the id finds out, and does it once
+	}
 	if failure.Code == service.CodeTimeout && ctx.Err() != nil {
 		failure.Message = "the time ran out"
 	}

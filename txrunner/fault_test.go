@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
@@ -137,7 +136,9 @@ func TestLinkLostAtCommit(t *testing.T) {
 	running = w.async("run.commit", `{"timeout_ms": 1000, "params": {"id": 3}}`, "Nats-Msg-Id", "settled")
 	w.atLock()
 	proxy.Freeze()
-	equal(t, "frozen during COMMIT", code(<-running), "unknown")
+	a = <-running
+	equal(t, "frozen during COMMIT", code(a), "unknown")
+	equal(t, "retryable with a message id", a.Error.Retryable, true)
 	lock.leave()
 	testenv.Wait(t, patience, "the commit", func() bool { return value[int](w, "SELECT count(*)::int FROM slow_commit WHERE id = 3") == 1 })
 	proxy.Thaw()
@@ -188,13 +189,9 @@ func TestFrozenLink(t *testing.T) {
 	w.serve(through)
 	w.ask("run.look", `{"params": {"seconds": 0}}`)
 	proxy.Freeze()
-	begun := time.Now()
 	a := w.ask("run.slow", `{"timeout_ms": 500, "params": {"seconds": 0}}`)
 	if c := code(a); c == "ok" {
 		t.Errorf("answered %s over a frozen link", a.body)
-	}
-	if took := time.Since(begun); took > 15*time.Second {
-		t.Errorf("answered after %s", took)
 	}
 	proxy.Thaw()
 	testenv.Wait(t, patience, "it to work again", func() bool { return code(w.ask("run.look", `{"params": {"seconds": 0}}`)) == "ok" })

@@ -225,7 +225,7 @@ func (j *jobs) executeRun(ctx context.Context, one *job, request *service.Reques
 		return nil, err
 	}
 	c.id = one.key
-	done, err := j.runner.run(ctx, j.runner.runs, c, nil)
+	done, err := j.runner.run(ctx, j.runner.work, c, nil)
 	return done.body, err
 }
 
@@ -245,7 +245,13 @@ func (j *jobs) executeTask(ctx context.Context, one *job, request *service.Reque
 // conclude publishes a job's last word.
 func (j *jobs) conclude(ctx context.Context, one *job, reply service.Reply, failure *service.Error) verdict {
 	ctx = context.WithoutCancel(ctx) // what is committed is told, if there is any time left
-	if err := j.publish(ctx, one, reply, failure); err != nil {
+	err := j.publish(ctx, one, reply, failure)
+	if errors.Is(err, nats.ErrMaxPayload) { // it was stored when messages could be larger
+		if reply, err = errResultGrown.Reply(); err == nil {
+			err = j.publish(ctx, one, reply, errResultGrown)
+		}
+	}
+	if err != nil {
 		err = fmt.Errorf("stream %s: publish a result: %w", j.config.Results.Name, err)
 		j.fault(err)
 		return j.waiting(one, err)
@@ -260,6 +266,8 @@ func (j *jobs) conclude(ctx context.Context, one *job, reply service.Reply, fail
 	}
 	return verdict{outcome: jobDone}
 }
+
+var errResultGrown = service.Errorf(service.CodeTooLarge, "the job was done, but its result does not fit one message any more")
 
 func (j *jobs) publish(ctx context.Context, one *job, reply service.Reply, failure *service.Error) error {
 	msg := &nats.Msg{Subject: j.resultSubject(one), Header: reply.Header, Data: reply.Data}

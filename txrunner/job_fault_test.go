@@ -282,6 +282,57 @@ func TestIDsOfWaitingJobsAreKept(t *testing.T) {
 	testenv.Wait(t, patience, "the job's id to go", func() bool { return left() == "" })
 }
 
+// Jobs that take long leave requests their connections.
+func TestJobsDoNotHoldUpRequests(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"wait": "SELECT pg_advisory_xact_lock(7)", "now": "SELECT 1"})
+	r := w.serve(withJobs, func(c *txrunner.Config) { c.RunConnections, c.Jobs.Concurrency = 1, 2 })
+	lock := w.serveLock(t)
+	lock.take()
+	for range 3 {
+		w.submit("wait", ``, "")
+	}
+	w.active(2, "pg_advisory_xact_lock")
+	equal(t, "rows", w.rows("run.now", ``), "[[1]]")
+	lock.leave()
+	w.settled()
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A result that was stored when messages could be larger is not tried for ever.
+func TestJobResultThatFitsNoMore(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"big": "SELECT repeat('x', 900000)"})
+	if _, err := w.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}, Retention: jetstream.WorkQueuePolicy, Duplicates: 100 * time.Millisecond,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.serve(withJobs)
+	w.result("big", w.submit("big", ``, "big"))
+	w.settled()
+	w.sql("UPDATE pgbridge.message_id SET reply = repeat('x', 2000000)")
+	results, err := w.js.Stream(t.Context(), "PGBRIDGE_RESULTS")
+	if err == nil {
+		err = results.Purge(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Wait(t, patience, "the job to be taken for another one", func() bool {
+		ack, err := w.js.Publish(t.Context(), "pgbridge.job.run.big", nil, jetstream.WithMsgID("big"))
+		return err == nil && !ack.Duplicate
+	})
+	a := w.result("big", "big")
+	equal(t, "the result", code(a), "too_large")
+	if !strings.Contains(a.Error.Message, "was done") {
+		t.Errorf("message %q", a.Error.Message)
+	}
+	w.settled()
+}
+
 func TestJobConfiguration(t *testing.T) {
 	t.Parallel()
 	config := txrunner.Config{Jobs: &txrunner.Jobs{

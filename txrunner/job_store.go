@@ -97,7 +97,7 @@ func (j *jobs) askNumber(ctx context.Context, sql string, values ...[]byte) (int
 func (j *jobs) ask(ctx context.Context, sql string, values ...[]byte) (answer []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	conn, err := j.runner.runs.acquire(ctx)
+	conn, err := j.runner.work.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}

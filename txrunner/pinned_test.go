@@ -142,6 +142,23 @@ func TestPinnedFailures(t *testing.T) {
 	equal(t, "writing in a read-only transaction", e.SQLState, "25006")
 }
 
+// A statement whose types are not known before the script runs can turn out to
+// have a wrong parameter when those before it are done.
+func TestPinnedScriptIsNotDoneByHalf(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.write("half", "UPDATE account SET balance = 0; SELECT @n::int")
+	w.serve()
+	tx := w.begin(``)
+	w.state("active", tx+".savepoint", `{"name": "before"}`)
+	w.failsIn("failed", "invalid_request", tx+".run.half", `{"params": {"n": [1]}}`)
+	w.failsIn("failed", "sql_error", tx+".run.half", `{"params": {"n": 1}}`)
+	w.state("active", tx+".rollback_to", `{"name": "before"}`)
+	w.failsIn("active", "invalid_request", tx+".run.half", `{"params": {"n": [1]}}`) // the types are known now
+	w.state("ended", tx+".commit", ``)
+	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "100")
+}
+
 func TestPinnedRoleAndTimeoutHoldForTheScriptAlone(t *testing.T) {
 	t.Parallel()
 	w := newPinnedWorld(t)

@@ -49,6 +49,7 @@ type Runner struct {
 	runs   *connections
 	pinned *connections
 	sql    *connections // nil: runs are
+	work   *connections // for jobs, so that requests need not wait for them; nil: there are none
 }
 
 // New validates the configuration, reads the scripts and returns a Runner that
@@ -150,7 +151,12 @@ func (r *Runner) openPools(ctx context.Context) (err error) {
 		return err
 	}
 	if r.sqlSettings != nil {
-		r.sql, err = openConnections(ctx, "sql", r.sqlSettings, c.SQL.Connections, c.MaxTimeout, c.MaxTimeout)
+		if r.sql, err = openConnections(ctx, "sql", r.sqlSettings, c.SQL.Connections, c.MaxTimeout, c.MaxTimeout); err != nil {
+			return err
+		}
+	}
+	if c.Jobs != nil {
+		r.work, err = openConnections(ctx, "jobs", r.settings, c.Jobs.Concurrency, c.MaxTimeout, c.MaxTimeout)
 	}
 	return err
 }
@@ -166,7 +172,7 @@ func (r *Runner) pools() []*connections {
 	if !r.opened.Load() {
 		return nil
 	}
-	all := []*connections{r.runs, r.pinned, r.sql}
+	all := []*connections{r.runs, r.pinned, r.sql, r.work}
 	return slices.DeleteFunc(all, func(c *connections) bool { return c == nil })
 }
 

@@ -106,6 +106,20 @@ func (s *session) rollback(ctx context.Context, canceled bool) {
 	s.close()
 }
 
+// spoil makes an open transaction a failed one, if it is not: a script that
+// stopped in the middle is not to be committed by half.
+func (s *session) spoil(ctx context.Context) {
+	if s.lost() || s.conn.TxStatus() != 'T' {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	_ = s.execute(ctx, "ROLLBACK TO SAVEPOINT pgbridge_stopped_halfway") // there is none
+	if s.conn.TxStatus() == 'T' {
+		s.rollback(ctx, false)
+	}
+}
+
 // clean removes what earlier work may have left behind, with one of the
 // constants above, and closes the connection where that fails.
 func (s *session) clean(ctx context.Context, sql string) {

@@ -313,6 +313,9 @@ func (x *execution) inTransaction(ctx context.Context, s *session) (string, erro
 	if x.tooLarge {
 		s.rollback(ctx, false) // what the statement did cannot be undone alone
 	}
+	if x.executed {
+		s.spoil(ctx)
+	}
 	failure := x.failure(ctx, err)
 	failure.Retryable = false
 	return "a result did not fit one message", failure
@@ -330,9 +333,9 @@ func (r *Runner) suits(t *Transaction, p *program) error {
 	case want.isolation != "" && want.isolation != t.modes.isolation:
 		return service.Errorf(service.CodeInvalidRequest, "the script wants the isolation level %s, the transaction has %s", want.isolation, t.modes.isolation)
 	case differs(want.readOnly, t.modes.readOnly):
-		return service.Errorf(service.CodeInvalidRequest, "the script's read_only is %t, the transaction's is not", *want.readOnly)
+		return service.Errorf(service.CodeInvalidRequest, "the script wants read_only %t, the transaction has %t", *want.readOnly, *t.modes.readOnly)
 	case differs(want.deferrable, t.modes.deferrable):
-		return service.Errorf(service.CodeInvalidRequest, "the script's deferrable is %t, the transaction's is not", *want.deferrable)
+		return service.Errorf(service.CodeInvalidRequest, "the script wants deferrable %t, the transaction has %t", *want.deferrable, *t.modes.deferrable)
 	}
 	return nil
 }

@@ -58,6 +58,9 @@ func (w *Work) do(ctx context.Context, s *session, work func(context.Context, *W
 		s.rollback(ctx, false)
 		return "it was rolled back: " + string(failure.Code), failure
 	}
+	if w.executed {
+		s.spoil(ctx)
+	}
 	failure.Retryable = false
 	return string(failure.Code), failure
 }

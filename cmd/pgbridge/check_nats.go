@@ -39,8 +39,16 @@ func checkNATS(ctx context.Context, c *config, r *report) {
 	k := natsCheck{r, c, events}
 	k.payload()
 	k.publish()
-	k.streams(ctx)
+	k.streams(ctx, c.eventStreams())
+	requests, err := natsconn.Once(c.NATS.WithCredentials(c.Requests), c.NATSName+" check", nats.PermissionErrOnSubscribe(true))
+	if err != nil {
+		k.fail("requests", "%s", firstLine(err))
+		return
+	}
+	defer requests.Close()
+	k.nc = requests
 	k.requests(ctx)
+	k.streams(ctx, c.jobStreams())
 }
 
 // embeddedCanStart is asked when nothing answers at the embedded server's
@@ -56,7 +64,7 @@ func embeddedCanStart(c *config) error {
 type natsCheck struct {
 	*report
 	config *config
-	nc     *nats.Conn
+	nc     *nats.Conn // as the user for events, then as the one for requests
 }
 
 func (k natsCheck) payload() {
@@ -98,17 +106,10 @@ func mayPublish(nc *nats.Conn, subject string) error {
 // requests looks at the subjects that serve always subscribes, so that a
 // channel or script that does not exist is an error and not silence.
 func (k natsCheck) requests(ctx context.Context) {
-	nc, err := natsconn.Once(k.config.NATS.WithCredentials(k.config.Requests), k.config.NATSName+" check",
-		nats.PermissionErrOnSubscribe(true))
-	if err != nil {
-		k.fail("requests", "%s", firstLine(err))
-		return
-	}
-	defer nc.Close()
 	runner := k.config.runner()
-	runner.Requests = nc
+	runner.Requests = k.nc
 	for _, s := range append([]string{k.config.Prefix + ".notify.>"}, runner.Subjects()...) {
-		k.verdict("may subscribe", s, maySubscribe(nc, s))
+		k.verdict("may subscribe", s, maySubscribe(k.nc, s))
 	}
 	k.verdict("requests", "no stream captures them", runner.Captured(ctx))
 }
@@ -137,11 +138,16 @@ type wantedStream struct {
 	create   bool
 }
 
-func (c *config) wantedStreams() []wantedStream {
-	var all []wantedStream
-	if subjects := c.streamSubjects(); len(subjects) > 0 {
-		all = append(all, wantedStream{"streams.events", c.Events.NameFor(c.Prefix), subjects, c.Events.Create})
+func (c *config) eventStreams() []wantedStream {
+	subjects := c.streamSubjects()
+	if len(subjects) == 0 {
+		return nil
 	}
+	return []wantedStream{{"streams.events", c.Events.NameFor(c.Prefix), subjects, c.Events.Create}}
+}
+
+func (c *config) jobStreams() []wantedStream {
+	var all []wantedStream
 	for i, s := range c.runner().JobStreams() {
 		key, create := "streams.jobs", c.Jobs.Stream.Create
 		if i > 0 {
@@ -152,9 +158,8 @@ func (c *config) wantedStreams() []wantedStream {
 	return all
 }
 
-// streams checks what channels with JetStream delivery and jobs need.
-func (k natsCheck) streams(ctx context.Context) {
-	wanted := k.config.wantedStreams()
+// streams checks what channels with JetStream delivery, or jobs, need.
+func (k natsCheck) streams(ctx context.Context, wanted []wantedStream) {
 	if len(wanted) == 0 {
 		return
 	}

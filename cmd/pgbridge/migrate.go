@@ -82,7 +82,7 @@ func migrateNATS(ctx context.Context, c *config, p *process) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range c.wantedStreams() {
+	for _, w := range append(c.eventStreams(), c.jobStreams()...) {
 		fmt.Fprintf(p.stderr, "pgbridge: %s has the stream %s\n", nc.ConnectedUrlRedacted(), w.name)
 	}
 	return nil

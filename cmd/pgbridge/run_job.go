@@ -37,7 +37,11 @@ func (r *runClient) sendJob(ctx context.Context, script string, body []byte) (*n
 	if err != nil {
 		return nil, err
 	}
-	r.say("job %s is number %d of stream %s", printable(id), ack.Sequence, ack.Stream)
+	if ack.Duplicate {
+		r.say("job %s was sent before, as number %d of stream %s; this is about that one", printable(id), ack.Sequence, ack.Stream)
+	} else {
+		r.say("job %s is number %d of stream %s", printable(id), ack.Sequence, ack.Stream)
+	}
 	if r.NoWait {
 		return nil, nil
 	}
