@@ -49,7 +49,9 @@ func (w *Work) do(ctx context.Context, s *session, work func(context.Context, *W
 	}
 	s.notices.reset()
 	err := work(ctx, w)
-	w.flow.close()
+	if settled := w.settle(); err == nil {
+		err = settled
+	}
 	if err == nil {
 		return w.ended, nil
 	}
@@ -63,6 +65,16 @@ func (w *Work) do(ctx context.Context, s *session, work func(context.Context, *W
 	}
 	failure.Retryable = false
 	return string(failure.Code), failure
+}
+
+// settle ends the pipeline. What was sent and never waited for is executed, as
+// the connection would be lost otherwise; nobody reads its results.
+func (w *Work) settle() error {
+	defer w.flow.close()
+	if w.pipeline == nil || len(w.steps) == 0 || w.session.lost() {
+		return nil
+	}
+	return w.flow.sync(func(step, any) error { return nil })
 }
 
 // fail translates an error, after what a cancel request may have left behind

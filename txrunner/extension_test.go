@@ -1,0 +1,192 @@
+package txrunner_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgbridge/pgbridge/internal/script"
+	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+// counts is an extension: it runs all but the last statement of a script, tells
+// how many rows the last one has, and commits a transaction of its own.
+func counts() txrunner.Extension {
+	return txrunner.Extension{
+		Verb: "count",
+		Accepts: func(s *script.Script) *service.Error {
+			if s.Cursorable() {
+				return nil
+			}
+			return service.Errorf(service.CodeInvalidRequest, "its last statement returns no rows")
+		},
+		Open: func(ctx context.Context, t *txrunner.Task) {
+			reply, err := countRows(ctx, t)
+			t.Request.Answer(reply, err)
+		},
+		Job: func(ctx context.Context, t *txrunner.Task) ([]byte, error) {
+			reply, err := countRows(ctx, t)
+			return reply.Data, err
+		},
+		Verbs: map[string]txrunner.Verb{
+			"hold": {Held: true, Serve: func(ctx context.Context, t *txrunner.Transaction, r *service.Request) {
+				t.Hold(len(r.Data))
+				r.Answer(service.Reply{}, nil)
+			}},
+			"now": {Direct: func(t *txrunner.Transaction, r *service.Request) bool {
+				r.Answer(service.Reply{Data: fmt.Appendf(nil, `{"there": %t}`, t != nil)}, nil)
+				return true
+			}},
+			"late": {Late: func(_ *service.Request, reason string) (service.Reply, bool) {
+				return service.Reply{Data: fmt.Appendf(nil, `{"reason": %q}`, reason)}, reason == "it was committed"
+			}},
+		},
+	}
+}
+
+func countRows(ctx context.Context, t *txrunner.Task) (service.Reply, error) {
+	if err := t.Fields.End(); err != nil {
+		return service.Reply{}, err
+	}
+	replayed, err := t.Begin(ctx)
+	if err != nil || replayed != nil {
+		return deref(replayed), err
+	}
+	var body []byte
+	err = t.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
+		last := len(t.Script().Statements) - 1
+		if err := w.Statements(ctx, 0, last, true); err != nil {
+			return err
+		}
+		d, err := w.Describe(ctx, last)
+		if err != nil {
+			return err
+		}
+		const before = "SELECT count(*)::text FROM ("
+		if err := w.Send(ctx, txrunner.Query{
+			SQL: before + t.Script().Statements[last].SQL + ") q", Params: d.Params, ParamOIDs: d.ParamOIDs, Statement: last,
+			Locate: func(p int) script.Place { return t.Script().Statements[last].Locate(p - len(before)) },
+			Read: func(r *pgconn.ResultReader) error {
+				for r.NextRow() {
+					body = fmt.Appendf(nil, `{"tx": %q, "attempts": %s}`, t.Transaction().Subject(), r.Values()[0])
+				}
+				return nil
+			},
+		}); err != nil {
+			return err
+		}
+		if err := w.Sync(ctx); err != nil || !t.Own() {
+			return err
+		}
+		return w.Commit(ctx, body)
+	})
+	return service.Reply{Header: t.Transaction().Header(), Data: body}, err
+}
+
+func deref(r *service.Reply) service.Reply {
+	if r == nil {
+		return service.Reply{}
+	}
+	return *r
+}
+
+var countScripts = map[string]string{
+	"series":  "INSERT INTO account VALUES (@id, 0); SELECT g FROM generate_series(1, @n::int) g",
+	"refused": "INSERT INTO account VALUES (9, 0);\nSELECT g\n  FROM generate_series(1, 2) g WHERE 1 / @n::int > 0",
+	"writes":  "DELETE FROM account",
+}
+
+func withCounts(c *txrunner.Config) { c.Extensions = append(c.Extensions, counts()) }
+
+func newCountWorld(t *testing.T) *world {
+	t.Helper()
+	w := newJobWorld(t, countScripts)
+	w.sql(accounts)
+	return w
+}
+
+func TestExtensionInATransactionOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newCountWorld(t)
+	w.serve(withCounts, withJobs)
+	for i, subject := range []string{"count.series", "as.alice.count.series"} {
+		a := w.ask(subject, fmt.Sprintf(`{"params": {"id": %d, "n": 3}}`, 10+i))
+		equal(t, "rows counted", a.Attempts, 3)
+		equal(t, "state", a.header.Get("Pgbridge-Transaction"), "ended")
+		late := w.ask(a.Tx+".late", ``)
+		equal(t, "a late answer", late.body, `{"reason": "it was committed"}`)
+		w.fails("gone", a.Tx+".hold", ``)
+	}
+	const once = `{"params": {"id": 20, "n": 4}}`
+	first := w.ask("count.series", once, "Nats-Msg-Id", "a")
+	again := w.ask("count.series", once, "Nats-Msg-Id", "a")
+	equal(t, "the stored reply", again.body, first.body)
+	equal(t, "replayed", again.header.Get("Pgbridge-Replayed"), "true")
+	equal(t, "accounts", value[int](w, "SELECT count(*)::int FROM account WHERE id >= 10"), 3)
+
+	e := w.fails("sql_error", "count.refused", `{"params": {"n": 0}}`)
+	equal(t, "the failing statement and its line", [2]int{e.Statement, e.Line}, [2]int{2, 2})
+	equal(t, "accounts after an error", value[int](w, "SELECT count(*)::int FROM account WHERE id = 9"), 0)
+	w.fails("not_found", "count.nothing", ``)
+	w.fails("invalid_request", "count.series", `{"params": {"id": 1, "n": 1}, "more": 1}`)
+	if e := w.fails("invalid_request", "count.writes", ``); !strings.Contains(e.Message, "writes") {
+		t.Errorf("message %q names no script", e.Message)
+	}
+	w.fails("denied", "count", `{"sql": "SELECT 1"}`)
+
+	if _, err := w.js.Publish(t.Context(), "pgbridge.job.count.series", []byte(`{"params": {"id": 30, "n": 5}}`)); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Wait(t, patience, "the job to be done", func() bool {
+		return value[int](w, "SELECT count(*)::int FROM account WHERE id = 30") == 1
+	})
+	w.settled()
+}
+
+func TestExtensionInAClientsTransaction(t *testing.T) {
+	t.Parallel()
+	w := newCountWorld(t)
+	w.serve(withCounts)
+	tx := w.begin(``)
+	w.state("active", tx+".savepoint", `{"name": "before"}`)
+	equal(t, "rows counted", w.state("active", tx+".count.series", `{"params": {"id": 10, "n": 3}}`).Attempts, 3)
+	w.fails("invalid_request", tx+".count.series", `{"params": {"id": 10, "n": 3}}`, "Nats-Msg-Id", "x")
+	equal(t, "a direct answer", w.ask(tx+".now", ``).body, `{"there": true}`)
+	w.failsIn("failed", "sql_error", tx+".count.refused", `{"params": {"n": 0}}`)
+	w.failsIn("failed", "sql_error", tx+".count.series", `{"params": {"id": 11, "n": 3}}`)
+	w.state("active", tx+".rollback_to", `{"name": "before"}`)
+	w.state("active", tx+".count.series", `{"params": {"id": 12, "n": 1}}`)
+
+	w.client.Publish(tx+".hold", []byte("xx")) // two cursors
+	w.state("held", tx+".commit", ``)
+	equal(t, "accounts", value[int](w, "SELECT count(*)::int FROM account WHERE id >= 10"), 1)
+	w.failsIn("held", "gone", tx+".run.series", `{"params": {"id": 13, "n": 1}}`)
+	w.failsIn("held", "gone", tx+".commit", ``)
+	w.state("held", tx+".touch", ``)
+	w.state("ended", tx+".rollback", ``)
+	equal(t, "a direct answer after the end", w.ask(tx+".now", ``).body, `{"there": false}`)
+}
+
+func TestExtensionThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	w := newCountWorld(t)
+	r := w.serve(withCounts)
+	for _, s := range w.config().Subjects() {
+		if strings.Contains(s, "count") {
+			t.Errorf("subject %s without the extension", s)
+		}
+	}
+	config := w.config()
+	withCounts(&config)
+	if all := strings.Join(config.Subjects(), " "); !strings.Contains(all, "pgbridge.count pgbridge.count.>") {
+		t.Errorf("subjects %s without the extension's", all)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
