@@ -122,37 +122,40 @@ func (x *execution) begin() {
 // send sends one statement. One that nothing is known of is described first, at
 // the cost of a round trip.
 func (x *execution) send(ctx context.Context, i int) error {
-	known := x.statements[i] != nil
-	if !known {
-		if err := x.learn(ctx, i); err != nil {
+	parsed := false
+	if x.statements[i] == nil {
+		var err error
+		if parsed, err = x.learn(ctx, i); err != nil {
 			return err
 		}
 	}
-	x.flow.execute(i, x.statements[i], x.program.Statements[i].SQL, x.values[i], !known)
+	x.flow.execute(i, x.statements[i], x.program.Statements[i].SQL, x.values[i], parsed)
 	x.executed = true
 	return nil
 }
 
-// learn describes a statement that nothing is known of, and leaves it parsed as
-// the unnamed one, with a new pipeline.
-func (x *execution) learn(ctx context.Context, i int) error {
+// learn describes a statement that nothing is known of, with a new pipeline. It
+// reports whether that left it parsed as the unnamed one: looking up its types
+// has put another statement in its place.
+func (x *execution) learn(ctx context.Context, i int) (parsed bool, err error) {
 	x.flow.describe(i, "", x.program.Statements[i].SQL)
-	err := x.sync(x.read)
+	err = x.sync(x.read)
 	x.close()
 	if err != nil {
-		return err
+		return false, err
 	}
+	lookups := x.session.lookups
 	d, err := x.session.describe(ctx, x.described)
 	if err != nil {
-		return err
+		return false, err
 	}
 	x.statements[i] = d
 	x.program.learned[i].Store(d)
 	if x.values[i], err = x.encode(i, d); err != nil {
-		return err
+		return false, err
 	}
 	x.open(ctx)
-	return nil
+	return x.session.lookups == lookups, nil
 }
 
 // oneTrip reports whether COMMIT can be sent along with the statements: when

@@ -88,7 +88,10 @@ func (s *session) describeAll(ctx context.Context, p *program) (described []*pgc
 // describe finds the types of a prepared statement.
 func (s *session) describe(ctx context.Context, statement *pgconn.StatementDescription) (*description, error) {
 	d := &description{statement: statement}
-	lookup := rows.LookupOn(s.conn)
+	lookup := func(ctx context.Context, oids []uint32) ([]rows.TypeRow, error) {
+		s.lookups++
+		return rows.LookupOn(s.conn)(ctx, oids)
+	}
 	var err error
 	if d.params, err = s.catalog.Types(ctx, lookup, statement.ParamOIDs); err != nil {
 		return nil, fmt.Errorf("look up parameter types: %w", err)

@@ -121,6 +121,26 @@ SELECT * FROM scratch`,
 	}
 }
 
+// Types that have to be looked up while a statement is waiting to be executed.
+func TestTypesOfLaterStatements(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"row": `CREATE TEMP TABLE scratch (id int) ON COMMIT DROP;
+INSERT INTO scratch VALUES (@id);
+SELECT scratch FROM scratch`})
+	w.sql("CREATE TYPE mood AS ENUM ('glad'); CREATE TABLE felt (moods mood[]); CREATE DOMAIN age AS int")
+	w.serve(func(c *txrunner.Config) { c.SQL = &txrunner.SQL{} })
+	for range 2 { // a new type each time
+		equal(t, "a table's row", w.rows("run.row", `{"params": {"id": 7}}`), `[["(7)"]]`)
+	}
+	a := w.ask("run", `{"sql": "INSERT INTO felt VALUES (@moods)", "params": {"moods": []}}`)
+	if a.Error != nil || a.Results[0].Command != "INSERT 0 1" {
+		t.Errorf("an INSERT was answered %s", a.body)
+	}
+	equal(t, "rows", value[int](w, "SELECT count(*)::int FROM felt"), 1)
+	tx := w.begin(``)
+	equal(t, "in a pinned transaction", w.rows(tx+".run", `{"sql": "SELECT @a::age", "params": {"a": 3}}`), "[[3]]")
+}
+
 func TestPreparedAgainAfterDDL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{

@@ -41,6 +41,7 @@ type session struct {
 	recent   list.List // of *prepared, the last one used first
 	unused   []string  // prepared statements to be freed
 	names    int       // given so far
+	lookups  int       // of types, each with the unnamed statement
 
 	notices notices
 }

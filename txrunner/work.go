@@ -163,7 +163,7 @@ func (w *Work) Describe(ctx context.Context, i int) (Described, error) {
 		return Described{}, err
 	}
 	if w.execution.statements[i] == nil {
-		if err := w.learn(ctx, i); err != nil {
+		if _, err := w.learn(ctx, i); err != nil {
 			return Described{}, err
 		}
 	}
