@@ -147,6 +147,25 @@ func TestLinkLostAtCommit(t *testing.T) {
 	equal(t, "rows", value[int](w, "SELECT count(*)::int FROM slow_commit WHERE id = 3"), 1)
 }
 
+func TestRollbackOverAFrozenLink(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, faultScripts)
+	w.sql(slowCommit)
+	proxy, through := behindProxy(t, w)
+	w.serve(through)
+	lock := w.serveLock(t)
+	lock.take()
+	defer lock.leave()
+	tx := w.begin(``)
+	w.state("active", tx+".run.commit", `{"params": {"id": 1}}`)
+	commit := w.async(tx+".commit", ``)
+	w.atLock()
+	proxy.Freeze()
+	defer proxy.Thaw()
+	w.failsIn("ended", "gone", tx+".rollback", ``) // who knows
+	equal(t, "commit", code(<-commit), "unknown")
+}
+
 // atLock waits until somebody waits for the lock.
 func (w *world) atLock() {
 	w.t.Helper()

@@ -241,6 +241,29 @@ func TestRollbackOvertakes(t *testing.T) {
 	equal(t, "answers", fmt.Sprint(codes), "map[410ended:17 429active:3]")
 }
 
+// A COMMIT that cannot be cancelled is not answered as if it had been.
+func TestRollbackTooLate(t *testing.T) {
+	t.Parallel()
+	w := newPinnedWorld(t)
+	w.write("stubborn", "INSERT INTO stubborn VALUES (1)")
+	w.sql(`CREATE TABLE stubborn (id int);
+		CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN PERFORM pg_sleep(60); RETURN NULL; EXCEPTION WHEN query_canceled THEN RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER go_on AFTER INSERT ON stubborn DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION go_on()`)
+	w.serve()
+	tx := w.begin(``)
+	w.state("active", tx+".run.stubborn", ``)
+	commit := w.async(tx+".commit", ``)
+	w.active(1, "COMMIT")
+	e := w.failsIn("ended", "gone", tx+".rollback", ``)
+	if !strings.Contains(e.Message, "committed") {
+		t.Errorf("rollback: message %q, want that it was committed", e.Message)
+	}
+	equal(t, "commit", code(<-commit), "ok")
+	equal(t, "rows", value[int](w, "SELECT count(*)::int FROM stubborn"), 1)
+}
+
 func TestOneAtATimeInOrder(t *testing.T) {
 	t.Parallel()
 	w := newPinnedWorld(t)

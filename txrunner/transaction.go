@@ -98,11 +98,17 @@ func (t *Transaction) stop(reason string, err error) error {
 	}
 	switch status := t.session.conn.TxStatus(); {
 	case t.session.lost():
+		if isUnknown(err) { // then nobody has rolled it back either
+			t.ending = lostReason
+		}
 		t.finishLocked(lostReason)
 		return err
 	case status == 'I' && t.held > 0 && (err == nil || t.state == StateHeld):
 		t.state = StateHeld
 	case status == 'I':
+		if err == nil { // COMMIT was faster than who wanted to end it
+			t.ending = reason
+		}
 		t.finishLocked(reason)
 		return err
 	case status == 'E':
@@ -124,7 +130,7 @@ func isUnknown(err error) bool {
 }
 
 // finishLocked ends the transaction for good; whoever calls it has the turn and
-// keeps it. The first reason counts.
+// keeps it. A reason that is there already counts.
 func (t *Transaction) finishLocked(reason string) {
 	if t.ending == "" {
 		t.ending = reason
@@ -140,7 +146,8 @@ func (t *Transaction) finishLocked(reason string) {
 }
 
 // end rolls the transaction back, after cancelling what is being done, and
-// returns when that has happened. It reports false if it was ending already.
+// returns when that has happened. It reports false if it was ending already, or
+// ended otherwise: COMMIT can be too far to be cancelled.
 func (t *Transaction) end(reason string) bool {
 	t.mu.Lock()
 	if t.ending != "" {
@@ -156,7 +163,9 @@ func (t *Transaction) end(reason string) bool {
 	t.mu.Unlock()
 	select {
 	case <-t.ended: // by what was being done
-		return true
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		return t.ending == reason
 	case <-t.turn:
 	}
 	t.session.rollback(context.Background(), busy)
