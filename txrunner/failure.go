@@ -37,6 +37,9 @@ func (x *execution) failure(ctx context.Context, err error) *service.Error {
 	if failure.Code == service.CodeUnknown && x.id != nil {
 		failure.Retryable = true // the id finds out, and does it once
 	}
+	if errors.Is(err, errIDHeld) {
+		failure = failure.WithCause(errIDHeld)
+	}
 	if failure.Code == service.CodeTimeout && ctx.Err() != nil {
 		failure.Message = "the time ran out"
 	}

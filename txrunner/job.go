@@ -149,6 +149,9 @@ func (j *jobs) settle(ctx context.Context, s *sources, one *job) verdict {
 	case service.CodeUnavailable, service.CodeBusy, service.CodeUnknown:
 		return j.waiting(one, failure)
 	}
+	if errors.Is(failure, errIDHeld) { // what has the job elsewhere may commit yet
+		return j.waiting(one, failure)
+	}
 	if failure.Retryable {
 		failed, err := j.countFailure(context.WithoutCancel(ctx), one)
 		if err != nil {

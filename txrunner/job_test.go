@@ -282,6 +282,31 @@ SELECT nextval('tries') AS try; DO $$ BEGIN IF currval('tries') < 3 THEN RAISE s
 	})
 }
 
+// A job whose id somebody else is about to commit waits for the outcome: to give
+// up would be to answer with an error what is then done.
+func TestJobsWaitForTheirID(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": "-- timeout: 100ms\n" + add})
+	w.sql(accounts)
+	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
+	other := connect(t, w.pg)
+	for _, sql := range []string{"BEGIN", `INSERT INTO pgbridge.message_id (prefix, caller, kind, script, id, request)
+		VALUES ('pgbridge', '', 'job', 'add', 'held', '')`} {
+		if _, err := other.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.submit("add", `{"params": {"n": 1}}`, "held")
+	testenv.Wait(t, patience, "the job to be tried and handed back", func() bool { return counted(t, r, "waiting") > 1 })
+	if a := w.word("add", "held"); a != nil {
+		t.Errorf("the result is %s before there can be one", a.body)
+	}
+	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "the job", code(w.result("add", "held")), "ok")
+}
+
 // A long script is run once, though it takes several times what JetStream waits
 // for an acknowledgement.
 func TestLongJobs(t *testing.T) {

@@ -93,9 +93,13 @@ func idError(report *pgconn.PgError) error {
 		return service.Errorf(service.CodeDenied, "message ids need the table pgbridge.message_id: run pgbridge migrate")
 	case "42501": // insufficient_privilege
 		return service.Errorf(service.CodeDenied, "the PostgreSQL user may not use the table pgbridge.message_id: see pgbridge migrate")
+	case "57014", "55P03": // query_canceled, lock_not_available
+		return fmt.Errorf("%w: %w", errIDHeld, report)
 	}
 	return report
 }
+
+var errIDHeld = errors.New("another transaction with this message id is still open")
 
 var errIDGone = errors.New("the message id was there and is not any more")
 
