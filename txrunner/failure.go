@@ -70,12 +70,14 @@ func (x *execution) stale(err error) bool {
 	if errors.Is(err, errStale) {
 		return true
 	}
-	if !errors.As(err, &at) || !errors.As(err, &report) || x.fresh || x.session.lost() {
+	if !errors.As(err, &at) || !errors.As(err, &report) || x.session.lost() {
 		return false
 	}
 	switch {
-	case report.Code == stateUnknownStatement:
+	case report.Code == stateUnknownStatement: // it may be one of our own
 		return true
+	case x.fresh:
+		return false
 	case report.Code == stateCannotRevalidate:
 		return report.Routine == "RevalidateCachedQuery"
 	case report.Code == "42501": // insufficient_privilege

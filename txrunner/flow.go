@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgbridge/pgbridge/internal/postgres"
 )
 
 // flow sends statements to PostgreSQL in a pipeline and reads their results:
@@ -133,7 +135,9 @@ func (f *flow) sync(read reader) error {
 			if f.session.lost() || !reported(err) {
 				return failure
 			}
-			refused = failure
+			if refused = failure; postgres.SQLState(err) == stateUnknownStatement {
+				f.session.distrust()
+			}
 			continue
 		}
 		if result == nil {

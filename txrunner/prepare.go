@@ -34,6 +34,7 @@ func (s *session) prepare(ctx context.Context, p *program) (*prepared, error) {
 	for i, statement := range described {
 		d, err := s.describe(ctx, statement)
 		if err != nil {
+			s.drop(described)
 			return nil, err
 		}
 		if d.rowless = d.columns == nil && !p.fetches[i]; d.rowless {

@@ -167,6 +167,36 @@ func TestPreparedAgainAfterDDL(t *testing.T) {
 	}
 }
 
+// A function can drop what is prepared, our own statements too.
+func TestPreparedAgainAfterDeallocate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"drop": "SELECT drop()", "one": "SELECT 1", "two": "SELECT 2", "three": "SELECT 3"})
+	w.sql("CREATE FUNCTION drop() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+	w.serve(func(c *txrunner.Config) { c.RunConnections = 1 })
+	for i := range 2 {
+		w.rows("run.one", ``)
+		w.rows("run.drop", ``)
+		equal(t, "a script that was prepared", w.rows("run.one", ``), "[[1]]")
+		w.rows("run.drop", ``)
+		equal(t, "one that was not", w.rows("run."+[]string{"two", "three"}[i], ``), "[["+string("23"[i])+"]]")
+	}
+}
+
+// What cannot be described is not left prepared each time it is tried.
+func TestPreparedStatementsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"mood": "SELECT @a::mood", "count": "SELECT count(*) < 15 FROM pg_prepared_statements"})
+	w.sql(`DO $$ BEGIN CREATE ROLE blindclerk LOGIN PASSWORD 'secret'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+		CREATE TYPE mood AS ENUM ('glad'); REVOKE SELECT ON pg_catalog.pg_type FROM PUBLIC`)
+	w.serve(func(c *txrunner.Config) {
+		c.RunConnections, c.ConnString = 1, w.pg+"&user=blindclerk&password=secret"
+	})
+	for range 30 {
+		w.fails("sql_error", "run.mood", `{"params": {"a": "glad"}}`)
+	}
+	equal(t, "few statements are prepared", w.rows("run.count", ``), "[[true]]")
+}
+
 func TestTooLargeDoesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{

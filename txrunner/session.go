@@ -69,6 +69,22 @@ func (s *session) forget() {
 	s.unused = nil
 }
 
+// distrust makes everything be prepared anew, after the server did not know a
+// statement: a function can have dropped others as well.
+func (s *session) distrust() {
+	unused := s.unused
+	for _, statement := range s.fixed {
+		unused = append(unused, statement.Name)
+	}
+	for _, element := range s.prepared {
+		for _, d := range element.Value.(*prepared).statements {
+			unused = append(unused, d.statement.Name)
+		}
+	}
+	s.forget()
+	s.unused = unused // to free one that is not there is no error
+}
+
 // fix remembers a statement of our own that was prepared.
 func (s *session) fix(done step, result any) {
 	statement, ok := result.(*pgconn.StatementDescription)
