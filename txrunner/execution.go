@@ -114,6 +114,7 @@ func (x *execution) begin() {
 	} else {
 		x.insertID()
 	}
+	x.empty()
 	if x.caller != "" || x.limited || x.program.Settings.Role != "" {
 		x.own(stepOwn, settingsSQL, []byte(x.caller), statementTimeout(x.deadline), x.role())
 	}

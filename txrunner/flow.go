@@ -79,8 +79,21 @@ func noRows() []pgconn.FieldDescription { return make([]pgconn.FieldDescription,
 // neutral undoes what earlier work has set for the session, a function's work
 // too. It lasts only if the transaction that begins here commits.
 func (f *flow) neutral() {
+	f.own(stepOwn, "SET SESSION AUTHORIZATION DEFAULT")
 	f.own(stepOwn, "RESET ALL")
-	f.own(stepOwn, "SET ROLE NONE") // which RESET ALL leaves
+	f.own(stepOwn, "SET ROLE NONE") // which RESET ALL leaves, as it does the first
+	f.own(stepOwn, "UNLISTEN *")
+}
+
+// empty removes what else earlier work has left in the session: with neutral it
+// does what DISCARD ALL does, but for what is prepared. It has to come after
+// BEGIN, which cannot set modes when a snapshot was taken. Where there is nothing
+// to remove it costs a few microseconds.
+func (f *flow) empty() {
+	f.own(stepOwn, "CLOSE ALL")
+	f.own(stepOwn, "DISCARD SEQUENCES")
+	f.own(stepOwn, "DISCARD TEMP")
+	f.own(stepOwn, "SELECT pg_catalog.pg_advisory_unlock_all()")
 }
 
 // plain sends a statement of our own that is not worth preparing.

@@ -50,16 +50,25 @@ func TestNothingIsLeftForTheNext(t *testing.T) {
 SELECT pg_advisory_lock(42);
 CREATE TEMP TABLE leftover (id int);
 SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
-		"hidden": "SELECT leave()",
-		"look": `SELECT current_setting('pgbridge.caller'), current_user <> session_user, current_setting('statement_timeout') = '7s',
+		"hidden":      "SELECT leave()",
+		"impersonate": "SELECT set_config('session_authorization', 'hostileclerk', false)",
+		"listen":      "DO $$ BEGIN EXECUTE 'LISTEN hostile'; END $$",
+		"look": `SELECT current_setting('pgbridge.caller'), 'hostileclerk' IN (current_user, session_user), current_setting('statement_timeout') = '7s',
+	EXISTS (SELECT FROM pg_cursors WHERE name = 'kept'),
 	to_regclass('pg_temp.leftover') IS NOT NULL, (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`,
-		"role": "SAVEPOINT a; SET LOCAL ROLE hostileclerk; ROLLBACK TO a; SELECT current_user",
+		"channels": "SELECT pg_listening_channels()",
+		"role":     "SAVEPOINT a; SET LOCAL ROLE hostileclerk; ROLLBACK TO a; SELECT current_user",
 	})
 	w.sql(`DO $$ BEGIN CREATE ROLE hostileclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
-		CREATE FUNCTION leave() RETURNS void LANGUAGE sql AS $$
-			SELECT set_config('pgbridge.caller', 'mallory', false), set_config('statement_timeout', '7s', false), set_config('role', 'hostileclerk', false) $$`)
+		CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+			CREATE TEMP TABLE IF NOT EXISTS leftover ();
+			LISTEN hostile;
+			EXECUTE 'DECLARE kept CURSOR WITH HOLD FOR SELECT 1';
+			PERFORM pg_advisory_lock(42), set_config('pgbridge.caller', 'mallory', false),
+				set_config('statement_timeout', '7s', false), set_config('role', 'hostileclerk', false);
+		END $$`)
 	w.serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.SQL = 1, 1, &txrunner.SQL{} })
-	clean := `[["",false,false,false,0]]`
+	clean := `[["",false,false,false,false,0]]`
 	look := func(after string) {
 		t.Helper()
 		got := ""
@@ -68,6 +77,7 @@ SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
 			return strings.HasSuffix(got, "0]]")
 		})
 		equal(t, "left by "+after, got, clean)
+		equal(t, "channels after "+after, w.rows("run.channels", ``), "[]")
 		tx := w.begin(``)
 		equal(t, "left on the pinned connection by "+after, w.rows(tx+".run.look", ``), clean)
 		w.state("ended", tx+".rollback", ``)
@@ -75,13 +85,17 @@ SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
 	look("nothing")
 	w.ask("run.leave", ``)
 	look("a script")
-	w.ask("run.hidden", ``)
+	w.rows("run.hidden", ``)
 	look("a function")
-	w.ask("run", `{"sql": "SELECT set_config('pgbridge.caller', 'mallory', false); SELECT pg_advisory_lock(42); CREATE TEMP TABLE leftover (); SELECT leave()"}`)
+	w.rows("run.impersonate", ``)
+	look("another user")
+	equal(t, "a script that listens", code(w.ask("run.listen", ``)), "ok")
+	look("a script that listens")
+	w.ask("run", `{"sql": "SELECT set_config('pgbridge.caller', 'mallory', false); SELECT pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover (); SELECT leave()"}`)
 	look("a request's SQL")
 	tx := w.begin(``)
 	w.state("active", tx+".run.hidden", ``)
-	w.state("active", tx+".run", `{"sql": "SELECT pg_advisory_lock(42); CREATE TEMP TABLE leftover ()"}`)
+	w.state("active", tx+".run", `{"sql": "SELECT pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover ()"}`)
 	w.state("ended", tx+".commit", ``)
 	look("a pinned transaction")
 	if got := w.rows("run.role", ``); strings.Contains(got, "hostileclerk") {

@@ -23,10 +23,11 @@ const (
 	sessionKey = "pgbridge" // in a connection's custom data
 )
 
-// What a session's temporary leftovers are removed with. Settings go with RESET
-// ALL at the next use.
+// What a session's temporary leftovers are removed with as soon as a program is
+// done of which it is known that it may leave some. Those of others go at the
+// next use.
 const (
-	tidySQL  = "CLOSE ALL; DISCARD TEMP; SELECT pg_catalog.pg_advisory_unlock_all()"
+	tidySQL  = "CLOSE ALL; UNLISTEN *; DISCARD TEMP; SELECT pg_catalog.pg_advisory_unlock_all()"
 	resetSQL = "DISCARD ALL"
 )
 
