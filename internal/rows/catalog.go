@@ -13,6 +13,10 @@ type Catalog struct {
 	types map[uint32]*Type
 }
 
+// maxTypes is how many types are remembered, so that new ones all the time do
+// not fill the memory. The ones in use are soon looked up again.
+const maxTypes = 10_000
+
 // Lookup reads the rows of pg_type with these OIDs, and of every type that they
 // refer to by Base and Element, directly or not. An OID that does not exist has
 // no row. [LookupOn] makes one. Types that a transaction has created are only
@@ -98,6 +102,9 @@ func (c *Catalog) remember(known map[uint32]*Type, found []TypeRow) {
 	}
 	for _, row := range found {
 		r.resolve(row.OID)
+	}
+	if len(c.types) > maxTypes { // temporary tables are types too, and never the same
+		c.types = builtinTypes()
 	}
 }
 

@@ -142,3 +142,20 @@ func TestRowsThatReferToEachOther(t *testing.T) {
 		}
 	}
 }
+
+func TestCatalogIsBounded(t *testing.T) {
+	t.Parallel()
+	c := NewCatalog()
+	lookup := func(_ context.Context, oids []uint32) ([]TypeRow, error) {
+		return []TypeRow{{OID: oids[0], Name: "scratch", Delimiter: ','}}, nil
+	}
+	for oid := range uint32(3 * maxTypes) {
+		types, err := c.Types(t.Context(), lookup, []uint32{1<<20 + oid})
+		if err != nil || types[0].Name() != "scratch" {
+			t.Fatalf("type %d is %+v, %v", oid, types, err)
+		}
+	}
+	if n := len(c.types); n > maxTypes {
+		t.Errorf("%d types are remembered, want at most %d", n, maxTypes)
+	}
+}
