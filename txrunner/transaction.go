@@ -149,10 +149,21 @@ func (t *Transaction) finishLocked(reason string) {
 // returns when that has happened. It reports false if it was ending already, or
 // ended otherwise: COMMIT can be too far to be cancelled.
 func (t *Transaction) end(reason string) bool {
+	return t.endIf(func() string { return reason })
+}
+
+// endIf is end where there is a reason: due returns it, or nothing, while
+// nobody can begin work or renew the lease.
+func (t *Transaction) endIf(due func() string) bool {
 	t.mu.Lock()
 	if t.ending != "" {
 		t.mu.Unlock()
 		<-t.ended
+		return false
+	}
+	reason := due()
+	if reason == "" {
+		t.mu.Unlock()
 		return false
 	}
 	t.ending = reason
@@ -191,23 +202,25 @@ func (t *Transaction) expiresLocked() time.Time {
 
 // expire ends the transaction if its lease is over. The timer calls it.
 func (t *Transaction) expire() {
-	t.mu.Lock()
-	now := time.Now()
-	over, reason := !now.Before(t.lifeEnds), "its lifetime was over"
-	if t.cancel == nil && !over && !now.Before(t.idleEnds) {
-		over, reason = true, "nothing was asked of it for "+t.idle.String()
-	}
-	if !over {
-		next := t.lifeEnds
-		if t.cancel == nil {
-			next = t.expiresLocked()
-		}
-		t.timer.Reset(time.Until(next))
-	}
-	t.mu.Unlock()
-	if over && t.end(reason) {
+	if t.endIf(t.overLocked) {
 		t.pins.expired.Inc()
 	}
+}
+
+// overLocked says why the lease is over. While it is not it sets the timer.
+func (t *Transaction) overLocked() string {
+	now, next := time.Now(), t.lifeEnds
+	if t.cancel == nil {
+		next = t.expiresLocked()
+	}
+	switch {
+	case now.Before(next):
+		t.timer.Reset(time.Until(next))
+		return ""
+	case now.Before(t.lifeEnds):
+		return "nothing was asked of it for " + t.idle.String()
+	}
+	return "its lifetime was over"
 }
 
 // touch renews the idle lease and returns when the lease is over now.
