@@ -76,10 +76,13 @@ func (x *execution) stale(err error) bool {
 	switch {
 	case report.Code == stateUnknownStatement: // it may be one of our own
 		return true
+	case report.Code == stateCannotRevalidate && report.Routine == "RevalidateCachedQuery":
+		if x.fresh && at.kind == stepRun && at.statement > 0 { // the statements before have changed its tables
+			x.program.foreseeable.Store(int64(at.statement))
+		}
+		return true
 	case x.fresh:
 		return false
-	case report.Code == stateCannotRevalidate:
-		return report.Routine == "RevalidateCachedQuery"
 	case report.Code == "42501": // insufficient_privilege
 		return false
 	}

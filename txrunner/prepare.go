@@ -15,7 +15,7 @@ import (
 type prepared struct {
 	program    *program
 	statements []*description
-	stopped    error // why not all of them; nil: they are, or a COPY follows
+	stopped    error // why not all that could be; nil: they are, or a COPY follows
 }
 
 // prepare returns what the connection has prepared of a script; the first time
@@ -58,7 +58,7 @@ func (s *session) describeAll(ctx context.Context, p *program) (described []*pgc
 	if p.Settings.Role != "" {
 		f.own(stepOwn, roleSQL, []byte(p.Settings.Role))
 	}
-	for i := range p.Statements {
+	for i := range p.Statements[:p.foreseeable.Load()] {
 		if p.Statements[i].Copy != nil {
 			break
 		}

@@ -27,6 +27,10 @@ type program struct {
 	leaves  bool          // may leave more than settings in its session
 	slots   chan struct{} // nil: no limit on runs at a time
 
+	// foreseeable is how many statements, from the first, can be prepared before
+	// those in front of them have run, as far as is known.
+	foreseeable atomic.Int64
+
 	fetches []bool // by statement: a FETCH, whose rows cannot be foreseen
 
 	// learned describes the statements that cannot be prepared in advance, as
@@ -61,6 +65,7 @@ func newProgram(s *script.Script, maxTimeout time.Duration) *program {
 		fetches: make([]bool, len(s.Statements)),
 		learned: make([]atomic.Pointer[description], len(s.Statements)),
 	}
+	p.foreseeable.Store(int64(len(s.Statements)))
 	for i := range s.Statements {
 		p.fetches[i] = fetch.MatchString(s.Statements[i].Text)
 	}

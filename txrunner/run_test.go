@@ -107,14 +107,19 @@ func TestLaterStatementsSeeEarlierOnes(t *testing.T) {
 INSERT INTO scratch VALUES (@id, @tags, @doc);
 SELECT * FROM scratch`,
 		"notice":    `DO $$ BEGIN RAISE NOTICE 'é %', 1; RAISE WARNING 'two'; END $$`,
+		"alter":     "ALTER TABLE grown ADD COLUMN IF NOT EXISTS b int DEFAULT 2; SELECT * FROM grown; SELECT count(*) FROM grown",
 		"savepoint": `SAVEPOINT a; UPDATE account SET balance = 1; ROLLBACK TO a; SELECT sum(balance) FROM account`,
 		"fetch":     `DECLARE c CURSOR FOR SELECT id FROM account ORDER BY id; FETCH ALL FROM c`,
 	})
-	w.sql(accounts)
+	w.sql(accounts + "; CREATE TABLE grown (a int); INSERT INTO grown VALUES (1)")
 	w.serve(func(c *txrunner.Config) { c.RunConnections = 1 })
 	for range 3 {
+		a := w.ask("run.alter", ``)
+		if a.Error != nil || string(a.Results[1].Rows) != "[[1,2]]" || string(a.Results[2].Rows) != "[[1]]" {
+			t.Errorf("alter: %s", a.body)
+		}
 		equal(t, "temporary table", w.rows("run.temp", `{"params": {"id": 7, "tags": ["a", null, "b,c"], "doc": "text"}}`), `[[7,["a",null,"b,c"],"text"]]`)
-		a := w.ask("run.notice", ``)
+		a = w.ask("run.notice", ``)
 		equal(t, "notices", fmt.Sprint(a.Notices), "[map[message:é 1 severity:NOTICE] map[message:two severity:WARNING sqlstate:01000]]")
 		equal(t, "savepoint", w.rows("run.savepoint", ``), `[[200]]`)
 		equal(t, "fetch", w.rows("run.fetch", ``), `[[1],[2]]`)
