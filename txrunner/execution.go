@@ -220,8 +220,8 @@ func (x *execution) readResult(i int, r *pgconn.ResultReader) error {
 	columns := d.columns
 	if !d.named() && !sameFields(d.statement.Fields, fields) {
 		x.program.learned[i].Store(nil)
-		if x.pinned == nil {
-			return errStale // and start again
+		if x.pinned == nil && !x.committing {
+			return errStale // and start again: COMMIT was not sent along
 		}
 		columns = nil
 	}

@@ -172,6 +172,25 @@ func TestPreparedAgainAfterDDL(t *testing.T) {
 	}
 }
 
+// A statement that turns out to return rows when COMMIT was sent along with it
+// is no reason to do it all again.
+func TestUnforeseenRowsAreNotRunTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"call": `CREATE TEMP TABLE scratch (a int) ON COMMIT DROP;
+INSERT INTO scratch VALUES (1);
+CALL work(1);
+INSERT INTO done VALUES (1)`})
+	w.sql("CREATE TABLE done (a int); CREATE PROCEDURE work(a int) LANGUAGE sql AS 'SELECT 1'")
+	w.serve()
+	w.ask("run.call", ``)
+	w.sql("DROP PROCEDURE work; CREATE PROCEDURE work(INOUT a int) LANGUAGE sql AS 'SELECT 1'")
+	a := w.ask("run.call", ``)
+	if a.Error != nil || string(a.Results[2].Rows) != "[[1]]" {
+		t.Errorf("answered %s", a.body)
+	}
+	equal(t, "runs", value[int](w, "SELECT count(*)::int FROM done"), 2)
+}
+
 // A function can drop what is prepared, our own statements too.
 func TestPreparedAgainAfterDeallocate(t *testing.T) {
 	t.Parallel()
