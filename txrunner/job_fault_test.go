@@ -181,15 +181,14 @@ func TestJobsWaitForPostgreSQL(t *testing.T) {
 }
 
 // A busy script makes its jobs wait, and no attempt is used up.
-func TestJobsWaitForConnections(t *testing.T) {
+func TestJobsWaitForTheirTurn(t *testing.T) {
 	t.Parallel()
-	w := newJobWorld(t, map[string]string{"hold": "SELECT pg_sleep(7)", "add": add})
-	w.sql(accounts)
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.RunConnections, c.Jobs.Attempts = 1, 1 })
-	holding := w.async("run.hold", ``)
+	w := newJobWorld(t, map[string]string{"hold": "-- concurrency: 1\nSELECT pg_sleep(@seconds)"})
+	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
+	holding := w.async("run.hold", `{"params": {"seconds": 7}}`)
 	w.active(1, "pg_sleep")
-	id := w.submit("add", `{"params": {"n": 1}}`, "")
-	a := w.result("add", id)
+	id := w.submit("hold", `{"params": {"seconds": 0}}`, "")
+	a := w.result("hold", id)
 	equal(t, "the job", code(a), "ok")
 	equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
 	equal(t, "the holder", code(<-holding), "ok")
