@@ -21,6 +21,8 @@ const (
 func (x *execution) failure(ctx context.Context, err error) *service.Error {
 	var typed *service.Error
 	switch {
+	case x.tooLarge && x.committing: // rows that nobody could foresee
+		return service.Errorf(service.CodeInternal, "the script was committed, but its result does not fit one message")
 	case x.tooLarge:
 		return service.Errorf(service.CodeTooLarge, "the result does not fit one message of %d bytes: use a cursor or a copy", x.result.limit+replyReserve)
 	case errors.As(err, &typed):

@@ -1,9 +1,13 @@
 package txrunner_test
 
 import (
+	"errors"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
@@ -52,6 +56,7 @@ func code(a answer) string {
 var faultScripts = map[string]string{
 	"slow":   "UPDATE account SET balance = balance + 1 WHERE id = 1 RETURNING balance; SELECT pg_sleep(@seconds)",
 	"commit": "INSERT INTO slow_commit VALUES (@id)",
+	"lock":   "UPDATE account SET balance = balance WHERE id = 1",
 	"look":   "-- read_only: true\nSELECT pg_sleep(@seconds)",
 }
 
@@ -214,6 +219,40 @@ func TestFrozenLink(t *testing.T) {
 	}
 	proxy.Thaw()
 	testenv.Wait(t, patience, "it to work again", func() bool { return code(w.ask("run.look", `{"params": {"seconds": 0}}`)) == "ok" })
+}
+
+// Whatever becomes of the process or its host, what a pinned transaction has
+// locked is free again.
+func TestNobodyKeepsTheLocksOfADeadReplica(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, faultScripts)
+	w.sql(accounts)
+	w.migrate()
+	locked := func() bool {
+		return value[int](w, "SELECT count(*)::int FROM (SELECT FROM account WHERE id = 1 FOR UPDATE SKIP LOCKED) free") == 0
+	}
+	c := w.spawn(txrunner.Jobs{}, filepath.Join(t.TempDir(), "log"))
+	var tx string
+	testenv.Wait(t, patience, "a transaction", func() bool {
+		a, err := w.try("begin", ``)
+		tx = a.Tx
+		return err == nil && a.Error == nil
+	})
+	w.state("active", tx+".run.lock", ``)
+	c.kill()
+	if _, err := w.try(tx+".run.lock", ``); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("asked of a dead replica: %v, want %v", err, nats.ErrNoResponders)
+	}
+	testenv.Wait(t, patience, "the dead process's lock to go", func() bool { return !locked() })
+
+	proxy, through := behindProxy(t, w)
+	w.serve(through)
+	tx = w.begin(`{"idle_timeout_ms": 500}`)
+	w.state("active", tx+".run.lock", ``)
+	proxy.Freeze() // its host is gone, as far as PostgreSQL can see
+	equal(t, "locked", locked(), true)
+	testenv.Wait(t, patience, "the unreachable host's lock to go", func() bool { return !locked() })
+	proxy.Thaw()
 }
 
 func TestStartsWithoutPostgreSQL(t *testing.T) {

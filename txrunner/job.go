@@ -270,7 +270,7 @@ func (j *jobs) conclude(ctx context.Context, one *job, reply service.Reply, fail
 	return verdict{outcome: jobDone}
 }
 
-var errResultGrown = service.Errorf(service.CodeTooLarge, "the job was done, but its result does not fit one message any more")
+var errResultGrown = service.Errorf(service.CodeTooLarge, "it was done, but its stored result does not fit one message any more")
 
 func (j *jobs) publish(ctx context.Context, one *job, reply service.Reply, failure *service.Error) error {
 	msg := &nats.Msg{Subject: j.resultSubject(one), Header: reply.Header, Data: reply.Data}

@@ -14,8 +14,8 @@ type Jobs struct {
 	Stream JobStream
 	// Results is the stream that holds their last words.
 	Results ResultStream
-	// Concurrency is how many jobs this process runs at a time. Each needs one
-	// of the RunConnections. Default 8.
+	// Concurrency is how many jobs this process runs at a time, each on a
+	// connection that is for jobs alone. Default 8.
 	Concurrency int
 	// Attempts is how many runs a job has before a failure that could go away
 	// by itself counts as final. Default 5.

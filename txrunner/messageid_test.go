@@ -67,6 +67,7 @@ func TestSameMessageIDAtOnce(t *testing.T) {
 	w := newIDWorld(t)
 	w.migrate()
 	w.serve()
+	w.serve() // another replica
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {

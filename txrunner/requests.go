@@ -145,6 +145,9 @@ func (r *Runner) serveCall(ctx context.Context, to address, request *service.Req
 	done, err := r.run(ctx, r.connectionsFor(c.program), c, buffer)
 	if done.replayed {
 		r.metrics.replays.Inc()
+		if len(done.body) > r.replyLimit() { // stored when messages could be larger
+			return outcome{}, errResultGrown
+		}
 	}
 	return done, err
 }

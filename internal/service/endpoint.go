@@ -19,7 +19,7 @@ const (
 	confirmTimeout = 2 * time.Second
 	confirmPause   = 100 * time.Millisecond
 	drainTimeout   = 2 * time.Second
-	maxReceived    = 8192 // messages that NATS has delivered and nobody has looked at
+	maxReceived    = 65_536 // messages that NATS has delivered and nobody has looked at
 )
 
 // endpoint receives the requests of one subject:
@@ -34,6 +34,7 @@ type endpoint struct {
 	problem atomic.Pointer[string]
 	stats   stats
 
+	lost     int                // messages of this subscription that found no room
 	reported chan struct{}      // NATS has reported an error, of whatever
 	settled  chan chan struct{} // to be closed when what has come was received
 }
@@ -133,7 +134,9 @@ func (e *endpoint) subscribe(ctx context.Context, q *queue) error {
 		return fmt.Errorf("subscribe %s: %w", e.Subject, err)
 	}
 	sub.SetClosedHandler(func(string) { close(closed) })
+	e.lost = 0
 	defer func() {
+		e.countLost(sub)
 		_ = sub.Unsubscribe()
 		e.receiveAll(q, messages)
 	}()
@@ -186,16 +189,25 @@ func (e *endpoint) unless(ctx context.Context, err error) error {
 	return err
 }
 
+// countLost counts the messages that found no room.
+func (e *endpoint) countLost(sub *nats.Subscription) {
+	if lost, err := sub.Dropped(); err == nil && lost > e.lost {
+		e.service.metrics.lose(lost - e.lost)
+		e.lost = lost
+	}
+}
+
 // check returns what NATS has against the subscription, and receives a message
 // if there is one. It loses one that says that nobody listens.
 func (e *endpoint) check(sub *nats.Subscription, q *queue) error {
+	e.countLost(sub)
 	msg, err := sub.NextMsg(time.Nanosecond)
 	switch {
 	case err == nil:
 		e.receive(q, msg)
 	case errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoResponders):
 	case errors.Is(err, nats.ErrSlowConsumer):
-		e.service.metrics.drop(dropSlowConsumer)
+		e.service.config.Logger.Warn("requests are lost: they come faster than they can be refused", zap.String("subject", e.Subject))
 	default:
 		return fmt.Errorf("receive %s: %w", e.Subject, err)
 	}

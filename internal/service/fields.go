@@ -26,6 +26,9 @@ func ReadFields(body []byte) (Fields, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
 	}
+	if !utf8.Valid(body) {
+		return nil, Errorf(CodeInvalidRequest, "the body is not UTF-8")
+	}
 	return readObject("the body", body)
 }
 

@@ -16,7 +16,7 @@ const codeOK Code = "ok"
 // Reasons why a request is not served at all.
 const (
 	dropReplySubject = "reply_subject" // the reply subject is not allowed
-	dropSlowConsumer = "slow_consumer" // the NATS client's own buffer overflowed, at least one
+	dropSlowConsumer = "slow_consumer" // they came faster than they could be refused
 )
 
 // metrics are the counts of a service for Prometheus.
@@ -56,6 +56,9 @@ func (m *metrics) drop(reason string) {
 	}
 	m.dropped.WithLabelValues(reason).Inc()
 }
+
+// lose counts messages that came too fast.
+func (m *metrics) lose(n int) { m.dropped.WithLabelValues(dropSlowConsumer).Add(float64(n)) }
 
 // Describe implements prometheus.Collector.
 func (s *Service) Describe(descs chan<- *prometheus.Desc) {

@@ -13,7 +13,8 @@
 //     the order received, alone or as a batch; all others run in parallel.
 //   - Nothing is published to a reply subject outside the allowed prefixes,
 //     not even an answer to a $SRV request; such a request is not served.
-//   - What does not fit the bounded queue is refused as busy at once.
+//   - What does not fit the bounded queue is refused as busy at once, as long
+//     as the refusals keep up; what comes faster is lost, counted and logged.
 //   - Run ends only after everything it received has been answered.
 //
 // The service speaks the micro protocol itself rather than through
