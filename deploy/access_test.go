@@ -51,7 +51,7 @@ func TestPermissionsAreEnough(t *testing.T) {
 	testenv.Exec(t, app, examples.Schema())
 	testenv.Exec(t, app, txrunner.MigrationSQL())
 	testenv.Exec(t, app, file(t, "role.sql"))
-	for _, grant := range regexp.MustCompile(`(?m)^-- +(GRANT .* ON account.*;)$`).FindAllStringSubmatch(file(t, "role.sql"), -1) {
+	for _, grant := range regexp.MustCompile(`(?m)^-- +(GRANT .* ON (?:account|orders).*;)$`).FindAllStringSubmatch(file(t, "role.sql"), -1) {
 		testenv.Exec(t, app, grant[1])
 	}
 	bus := testenv.NATSProcess(t, file(t, "nats.conf"))
@@ -63,9 +63,6 @@ func TestPermissionsAreEnough(t *testing.T) {
 	database := fmt.Sprintf("postgres://pgbridge@%s/app?sslmode=disable", pg.Addr())
 	scripts := filepath.Join(dir, "scripts")
 	if err := os.CopyFS(scripts, os.DirFS("../examples/scripts")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.RemoveAll(filepath.Join(scripts, "orders")); err != nil { // no grant is shown for it
 		t.Fatal(err)
 	}
 	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), scripts, port))
@@ -82,6 +79,7 @@ func TestPermissionsAreEnough(t *testing.T) {
 	cashierRuns(t, bus.URL())
 	clerkGetsResults(t, bus.URL())
 	accountantCommits(t, bus.URL())
+	exporterCopies(t, bus.URL())
 	nobodyForges(t, bus.URL())
 }
 
@@ -249,6 +247,58 @@ func accountantCommits(t *testing.T, url string) {
 	ask(t, accountant, begun.Tx+".commit", "", "{}")
 }
 
+func exporterCopies(t *testing.T, url string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	exporter, refusals := client(t, url, "exporter")
+	inbox := exporter.NewInbox()
+	stream, err := exporter.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := exporter.PublishRequest("pgbridge.copy.export_orders", inbox, []byte(`{"params": {"customer": null}}`)); err != nil {
+		t.Fatal(err)
+	}
+	for rows := ""; rows == ""; {
+		msg, err := stream.NextMsgWithContext(ctx)
+		if err != nil {
+			t.Fatalf("receive a copy: %v", err)
+		}
+		if msg.Header.Get("Nats-Service-Error") != "" {
+			t.Fatalf("the copy ends with %s", msg.Data)
+		}
+		if msg.Reply != "" {
+			if err := exporter.Publish(msg.Reply, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rows = msg.Header.Get("Pgbridge-Rows")
+	}
+	js, err := jetstream.New(exporter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: "exports"})
+	if err != nil {
+		t.Fatalf("create the object store: %v", err)
+	}
+	for range 2 { // the second takes the first one's place
+		ask(t, exporter, "pgbridge.copy.export_orders", `{"params": {"customer": null}, "object": {"bucket": "exports", "name": "orders.csv"}}`, `"digest"`)
+	}
+	if text, err := store.GetString(ctx, "orders.csv"); err != nil || !strings.HasPrefix(text, "id,customer,total\n") {
+		t.Errorf("the object is %q, %v", text, err)
+	}
+	if err := exporter.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-refusals:
+		t.Errorf("exporter: %v", err)
+	default:
+	}
+}
+
 func nobodyForges(t *testing.T, url string) {
 	t.Helper()
 	for _, try := range []struct{ user, subject string }{
@@ -273,6 +323,8 @@ func nobodyForges(t *testing.T, url string) {
 		{"accountant", "pgbridge.run.transfer"},
 		{"accountant", "pgbridge.tx.x.y.run.account"},
 		{"accountant", "pgbridge.tx.x.y.run"},
+		{"exporter", "pgbridge.copy.import_orders"},
+		{"exporter", "pgbridge.run.transfer"},
 	} {
 		nc, refusals := client(t, url, try.user)
 		if err := nc.Publish(try.subject, nil); err != nil {

@@ -25,6 +25,7 @@ END $$;
 -- Scripts do what this role may do, so it needs what they need, and no more:
 --
 --     GRANT SELECT, INSERT, UPDATE ON account, transfer TO pgbridge;
+--     GRANT SELECT, INSERT, UPDATE ON orders TO pgbridge;
 --
 -- A script with the setting "role: teller" runs as that role:
 --
