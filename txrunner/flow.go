@@ -135,10 +135,16 @@ func (f *flow) free(names []string) {
 // is returned at the end, unless PostgreSQL reports an error, which is a
 // *stepError.
 func (f *flow) sync(read reader) error {
-	defer func() { f.steps = f.steps[:0] }()
 	if err := f.pipeline.Sync(); err != nil {
+		defer func() { f.steps = f.steps[:0] }()
 		return f.lost(0, err)
 	}
+	return f.results(read)
+}
+
+// results reads the results of what was sent, up to the sync.
+func (f *flow) results(read reader) error {
+	defer func() { f.steps = f.steps[:0] }()
 	var refused error
 	at := 0
 	for {

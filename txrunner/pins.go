@@ -217,6 +217,12 @@ func (p *pins) count() int {
 	return len(p.open)
 }
 
+func (p *pins) isStopping() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopping
+}
+
 // stop rolls back every transaction, each as soon as what is being done on it
 // is done, and refuses new ones. It returns when all have ended. When ctx ends
 // nothing is waited for any more.

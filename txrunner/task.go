@@ -143,7 +143,11 @@ func (k *Task) Do(ctx context.Context, work func(context.Context, *Work) error) 
 		call: &c, attempt: 1, pinned: k.tx, flow: flow{session: k.tx.session},
 		result: result{limit: k.runner.replyLimit(), format: c.format},
 	}}
-	return k.tx.do(ctx, func(ctx context.Context, s *session) (string, error) {
+	err := k.tx.do(ctx, func(ctx context.Context, s *session) (string, error) {
 		return w.do(ctx, s, work)
 	})
+	if err != nil && k.own && !k.later && service.AsError(err).Code == service.CodeGone && k.tx.pins.isStopping() {
+		return service.Errorf(service.CodeUnavailable, "pgbridge is stopping").WithCause(err) // another replica can do it
+	}
+	return err
 }

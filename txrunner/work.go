@@ -18,6 +18,7 @@ type Work struct {
 	execution
 	task  *Task
 	ready bool   // know was called
+	asked int    // of portals, and not taken
 	ended string // why the transaction is over
 }
 
@@ -49,6 +50,7 @@ func (w *Work) do(ctx context.Context, s *session, work func(context.Context, *W
 	}
 	s.notices.reset()
 	err := work(ctx, w)
+	w.drain(ctx)
 	if settled := w.settle(); err == nil {
 		err = settled
 	}

@@ -275,7 +275,10 @@ func (c *Chunks) End(ctx context.Context) error {
 	if err := c.publish(Reply{Header: header}); err != nil {
 		return err
 	}
-	return c.Delivered(ctx)
+	if err := c.request.endpoint.service.flush(ctx, deliverTimeout); err != nil {
+		return Errorf(CodeUnavailable, "NATS does not confirm the end of a stream").WithCause(err)
+	}
+	return c.link()
 }
 
 // Fail ends the stream with an error instead. Nothing more is said when nobody
