@@ -1,0 +1,196 @@
+package cursors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/pgbridge/pgbridge/internal/script"
+	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+const maxNameBytes = 63 // PostgreSQL cuts longer ones
+
+// opening is a request to open a cursor.
+type opening struct {
+	name   string
+	named  bool // by the client
+	count  int64
+	bytes  int
+	scroll bool
+	hold   bool
+}
+
+func readOpening(f service.Fields, most int) (opening, error) {
+	var o opening
+	var err error
+	if o.count, err = readCount(f, defaultRows); err != nil {
+		return o, err
+	}
+	if o.count < 0 {
+		return o, service.Errorf(service.CodeInvalidRequest, "field \"count\": the first page goes forward")
+	}
+	if o.bytes, err = readBytes(f, "max_bytes", most, most); err != nil {
+		return o, err
+	}
+	err = errors.Join(f.Read("name", "a string", &o.name),
+		f.Read("scroll", "true or false", &o.scroll), f.Read("hold", "true or false", &o.hold), f.End())
+	if err != nil {
+		return o, err
+	}
+	if len(o.name) > maxNameBytes || !service.Storable(o.name) {
+		return o, service.Errorf(service.CodeInvalidRequest, "field \"name\": want 1 to %d bytes without NUL", maxNameBytes)
+	}
+	o.named = o.name != ""
+	return o, nil
+}
+
+// serveOpen answers a request to open a cursor.
+func (r *registry) serveOpen(ctx context.Context, task *txrunner.Task) {
+	reply, err := r.openCursor(ctx, task)
+	task.Request.Answer(reply, err)
+}
+
+func (r *registry) openCursor(ctx context.Context, task *txrunner.Task) (service.Reply, error) {
+	o, err := readOpening(task.Fields, task.ReplyLimit())
+	if err != nil {
+		return service.Reply{}, err
+	}
+	own := task.Own()
+	if _, err := task.Begin(ctx); err != nil {
+		return service.Reply{}, err
+	}
+	s := r.of(task.Transaction(), own)
+	var body []byte
+	err = task.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
+		body, err = s.open(ctx, w, task, o)
+		return err
+	})
+	return service.Reply{Header: s.tx.Header(), Data: body}, err
+}
+
+// open runs the script's statements but for the last, and opens that one.
+func (s *set) open(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening) ([]byte, error) {
+	if err := s.look(ctx, w); err != nil {
+		return nil, err
+	}
+	if err := s.name(&o); err != nil {
+		return nil, err
+	}
+	last := len(task.Script().Statements) - 1
+	if last > 0 {
+		s.changes = unknown // they may close cursors
+	}
+	if err := w.Statements(ctx, 0, last, true); err != nil {
+		return nil, err
+	}
+	described, err := w.Describe(ctx, last)
+	switch {
+	case err != nil:
+		return nil, err
+	case returnsCursors(described.Fields):
+		return s.adopt(ctx, w, task, o, described)
+	case !task.Script().Cursorable():
+		return nil, errNoQuery()
+	}
+	body, err := s.declare(ctx, w, task, o, described)
+	if errors.Is(err, errChanged) || errors.Is(err, errGrown) {
+		return s.declareAgain(ctx, w, task, o)
+	}
+	return body, err
+}
+
+// name finds a name for the cursor, and refuses one that is taken.
+func (s *set) name(o *opening) error {
+	for o.name == "" || !o.named && s.cursors[o.name] != nil {
+		s.names++
+		o.name = fmt.Sprintf("c%d", s.names)
+	}
+	if s.cursors[o.name] != nil {
+		return service.Errorf(service.CodeInvalidRequest, "field \"name\": the transaction has a cursor %q already", o.name)
+	}
+	return nil
+}
+
+// declare opens a cursor and reads its first page, in one round trip if the
+// page does not turn out to be larger than expected.
+func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening, d txrunner.Described) ([]byte, error) {
+	c := newCursor(o.name, task)
+	c.scroll, c.hold = o.scroll, o.hold
+	c.sizes = s.registry.sizes.of(task.Script().Name)
+	c.describe(d.Fields, d.Columns)
+	s.cursors[c.name] = c
+	if err := w.Send(ctx, c.declaration(d)); err != nil {
+		return nil, err
+	}
+	c.sent = true
+	p := c.newPage(s.opened(c), o.bytes)
+	p.opening = true
+	done := false
+	var err error
+	if o.count > 0 {
+		done, err = c.fetch(ctx, w, travel{forward, o.count}, p)
+	} else {
+		err = c.sync(ctx, w)
+	}
+	if err != nil {
+		delete(s.cursors, c.name)
+		return nil, err
+	}
+	c.buffer = p.body
+	s.registry.sizes.remember(task.Script().Name, c.sizes)
+	s.tellHeld()
+	return p.finish(done), s.endIfOver(ctx, w)
+}
+
+// declareAgain opens a cursor once more after it was found to be another than
+// it seemed: its columns have changed, or its rows grown. Nobody has seen
+// anything of it yet.
+func (s *set) declareAgain(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening) ([]byte, error) {
+	c := newCursor(o.name, task)
+	if err := s.drop(ctx, w, c); err != nil {
+		return nil, err
+	}
+	s.registry.sizes.remember(task.Script().Name, sizes{})
+	last := len(task.Script().Statements) - 1
+	w.Forget(last)
+	described, err := w.Describe(ctx, last)
+	if err != nil {
+		return nil, err
+	}
+	return s.declare(ctx, w, task, o, described)
+}
+
+// declaration is the statement that opens a cursor over the script's last one.
+func (c *cursor) declaration(d txrunner.Described) txrunner.Query {
+	start := "DECLARE " + c.quoted
+	if !c.scroll {
+		start += " NO"
+	}
+	start += " SCROLL CURSOR"
+	if c.hold {
+		start += " WITH HOLD"
+	}
+	start += " FOR "
+	statements := c.task.Script().Statements
+	i := len(statements) - 1
+	c.sql = start + statements[i].SQL
+	return txrunner.Query{
+		SQL: c.sql, Params: d.Params, ParamOIDs: d.ParamOIDs, Statement: i,
+		Locate: func(position int) script.Place {
+			return statements[i].Locate(position - utf8.RuneCountInString(start))
+		},
+	}
+}
+
+// opened is the beginning of the reply to the request that opened a cursor.
+func (s *set) opened(c *cursor) string {
+	b := append([]byte(`{"tx":`), quote(s.tx.Subject())...)
+	b = append(b, `,"cursor":`...)
+	b = append(b, quote(c.name)...)
+	b = append(b, `,"columns":`...)
+	b = c.columns.AppendHeader(b)
+	return string(append(b, `,"rows":[`...))
+}
