@@ -1,0 +1,125 @@
+package copier
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/pgbridge/pgbridge/internal/service"
+)
+
+const (
+	defaultChunk = 128 << 10
+	// maxObjectName keeps the subject that the name becomes below NATS's limit.
+	maxObjectName = 1024
+)
+
+// idPattern is one token that needs no encoding.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+
+// request is what a client asks of a copy, with limits applied.
+type request struct {
+	id     string
+	chunk  int // bytes
+	window int // bytes
+	stall  time.Duration
+	object *object // nil: chunks
+}
+
+// object is one in a JetStream object store.
+type object struct {
+	Bucket string `json:"bucket"`
+	Name   string `json:"name"`
+}
+
+// readRequest takes the fields that only a copy has; maxChunk is what fits a
+// message, and buckets are those that the script names.
+func (c *Copier) readRequest(f service.Fields, maxChunk int, buckets []string) (request, error) {
+	r := request{id: rand.Text(), chunk: min(defaultChunk, maxChunk), window: c.config.WindowBytes, stall: c.config.Stall}
+	if err := f.Read("id", "a string", &r.id); err != nil {
+		return r, err
+	}
+	if !idPattern.MatchString(r.id) {
+		return r, service.Errorf(service.CodeInvalidRequest, "field \"id\": want 1 to 128 of A-Z a-z 0-9 _ -")
+	}
+	if err := readBytes(f, "chunk_bytes", &r.chunk, maxChunk); err != nil {
+		return r, err
+	}
+	if err := readBytes(f, "window_bytes", &r.window, c.config.WindowBytes); err != nil {
+		return r, err
+	}
+	r.window = max(r.window, r.chunk)
+	stall, err := f.Duration("stall_ms")
+	if err != nil {
+		return r, err
+	}
+	if stall > 0 {
+		r.stall = min(stall, c.config.Stall)
+	}
+	if r.object, err = readObject(f, buckets); err != nil {
+		return r, err
+	}
+	return r, f.End()
+}
+
+// readBytes reads an optional size.
+func readBytes(f service.Fields, name string, into *int, most int) error {
+	const want = "a number of bytes, a whole one from 1"
+	if err := f.Read(name, want, into); err != nil {
+		return err
+	}
+	if *into < 1 {
+		return service.Errorf(service.CodeInvalidRequest, "field %q: want %s", name, want)
+	}
+	*into = min(*into, most)
+	return nil
+}
+
+func readObject(f service.Fields, buckets []string) (*object, error) {
+	fields, err := f.Object("object")
+	if fields == nil || err != nil {
+		return nil, err
+	}
+	var o object
+	inner := service.Fields(fields)
+	for name, into := range map[string]*string{"bucket": &o.Bucket, "name": &o.Name} {
+		if err := inner.Read(name, "a string", into); err != nil {
+			return nil, err
+		}
+	}
+	if err := inner.End(); err != nil {
+		return nil, err
+	}
+	switch {
+	case o.Name == "" || len(o.Name) > maxObjectName || !service.Storable(o.Name):
+		return nil, service.Errorf(service.CodeInvalidRequest, "field \"object\": want a name of 1 to %d bytes without NUL", maxObjectName)
+	case !slices.Contains(buckets, o.Bucket):
+		return nil, service.Errorf(service.CodeDenied, "the script's setting bucket does not name the bucket %q", o.Bucket)
+	}
+	return &o, nil
+}
+
+// opening is the message that comes before any chunk.
+type opening struct {
+	ID          string `json:"id"`
+	Tx          string `json:"tx"`
+	Data        string `json:"data,omitempty"`
+	ChunkBytes  int    `json:"chunk_bytes"`
+	WindowBytes int    `json:"window_bytes"`
+	StallMS     int64  `json:"stall_ms"`
+}
+
+func (r request) opening(tx string) opening {
+	return opening{ID: r.id, Tx: tx, ChunkBytes: r.chunk, WindowBytes: r.window, StallMS: r.stall.Milliseconds()}
+}
+
+// summary is the reply when everything was copied.
+type summary struct {
+	ID      string          `json:"id"`
+	Rows    int64           `json:"rows"`
+	Bytes   int64           `json:"bytes"`
+	Digest  string          `json:"digest"`
+	Results json.RawMessage `json:"results,omitempty"` // of the statements around the COPY
+}
