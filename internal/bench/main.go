@@ -28,6 +28,9 @@ type options struct {
 	transaction int // notifications
 	writers     int
 	seconds     int // of each TPC-B run
+	copyRows    int
+	copyRounds  int
+	cursorRows  int
 	only        string
 }
 
@@ -45,7 +48,10 @@ func run(args []string) int {
 	flags.IntVar(&o.transaction, "transaction", 100, "notifications in a transaction")
 	flags.IntVar(&o.writers, "writers", 2, "connections that write")
 	flags.IntVar(&o.seconds, "seconds", 5, "length of each TPC-B run")
-	flags.StringVar(&o.only, "only", "events,requests", "what to measure")
+	flags.IntVar(&o.copyRows, "copy-rows", 2_000_000, "rows of a copy, of about 100 bytes")
+	flags.IntVar(&o.copyRounds, "copy-rounds", 3, "copies of each kind, taking turns")
+	flags.IntVar(&o.cursorRows, "cursor-rows", 2_000_000, "rows of five columns read through a cursor")
+	flags.StringVar(&o.only, "only", "events,requests,copy,cursors", "what to measure")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -71,7 +77,17 @@ func measure(ctx context.Context, o options) (err error) {
 		}
 	}
 	if strings.Contains(o.only, "requests") {
-		return errors.Join(lab.transactions(ctx, o), lab.reading(ctx, o))
+		if err := errors.Join(lab.transactions(ctx, o), lab.reading(ctx, o)); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "copy") {
+		if err := lab.copies(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "cursors") {
+		return lab.cursors(ctx, o)
 	}
 	return nil
 }
