@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/txrunner"
@@ -140,6 +141,7 @@ func (c *config) runner() txrunner.Config {
 		MaxTimeout:        c.Transactions.MaxTimeout,
 		KeepMessageIDs:    c.KeepMessageIDs,
 		StopGrace:         c.StopGrace,
+		Extensions:        extensions(copier.Shape()),
 	}
 	if c.TakeSQL {
 		r.SQL = &c.SQL

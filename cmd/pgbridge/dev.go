@@ -206,9 +206,14 @@ func (d *playground) openRunner(context.Context) error {
 		return err
 	}
 	d.onClose(func() error { requests.Close(); return nil })
+	copies, err := newCopier(requests, "", d.log)
+	if err != nil {
+		return err
+	}
 	d.runner, err = txrunner.New(txrunner.Config{
 		ConnString: d.example.connString(d.url), ApplicationName: "pgbridge dev",
 		Requests: requests, Scripts: dir, Logger: d.log, StopGrace: 3 * time.Second,
+		Extensions: extensions(copies.Extension()),
 	})
 	if err != nil {
 		return fmt.Errorf("prepare runner: %w", err)
@@ -273,7 +278,9 @@ func (d *playground) instructions() {
 	if d.example != nil {
 		d.say("Run scripts, which are read again when you edit them in %s:\n", d.scripts)
 		d.say("    %s run --nats %s transfer source=1 target=2 amount=10.50", own, url)
-		d.say("    %s run --nats %s orders.search customer=ada\n", own, url)
+		d.say("    %s run --nats %s orders.search customer=ada", own, url)
+		d.say("    %s cursor --nats %s orders.all", own, url)
+		d.say("    %s copy --nats %s export_orders customer=Ada\n", own, url)
 	}
 	d.say("Ctrl-C ends this and removes everything.\n")
 }

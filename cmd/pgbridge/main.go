@@ -34,6 +34,8 @@ type cli struct {
 	Dev     devCmd     `cmd:"" help:"Try it: throw-away servers, example events and scripts, live output."`
 	Sub     subCmd     `cmd:"" help:"Print events and gaps as they arrive."`
 	Run     runCmd     `cmd:"" help:"Run a script, or SQL, and print what comes back."`
+	Copy    copyCmd    `cmd:"" help:"Copy rows out to a file, or in from one: all or none."`
+	Cursor  cursorCmd  `cmd:"" help:"Read a script's result page by page, or all of it, whatever its size."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,7 +22,7 @@ func TestServeScripts(t *testing.T) {
 	wantResult(t, s.run(t, "account", "id=1"), exitOK, `"Ada"`, "")
 	wantResult(t, s.run(t, "--sql", "SELECT 1"), exitFailed, "", "denied")
 	_, metrics := get(t, address, "/metrics")
-	for _, series := range []string{`pgbridge_requests_total{code="ok",endpoint="run",part="txrunner"}`, "pgbridge_scripts 3", "pgbridge_publishing 1"} {
+	for _, series := range []string{`pgbridge_requests_total{code="ok",endpoint="run",part="txrunner"}`, fmt.Sprintf("pgbridge_scripts %d", s.count(t)), "pgbridge_publishing 1"} {
 		if !strings.Contains(metrics, series) {
 			t.Errorf("/metrics holds no %s", series)
 		}
@@ -57,6 +59,22 @@ func TestServeRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
+// count returns how many scripts the folder holds.
+func (s *scripted) count(t *testing.T) int {
+	t.Helper()
+	n := 0
+	err := fs.WalkDir(os.DirFS(s.folder), ".", func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(path) == ".sql" {
+			n++
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // capture makes a stream that takes messages in.
 func capture(t *testing.T, bus *testenv.NATSServer, subject string) {
 	t.Helper()
@@ -73,8 +91,8 @@ func TestCheckOfScripts(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
 	check := func(more ...string) result { return call(t, nil, append([]string{"check"}, s.args(more...)...)...) }
-	wantLines(t, check("--offline"), exitOK, "ok 3 can be parsed")
-	wantLines(t, check(), exitOK, "ok 3, PostgreSQL takes them", "warn run pgbridge migrate", "ok pgbridge.run.>", "ok pgbridge.tx.>", "ok no stream captures them")
+	wantLines(t, check("--offline"), exitOK, fmt.Sprintf("ok %d can be parsed", s.count(t)))
+	wantLines(t, check(), exitOK, fmt.Sprintf("ok %d, PostgreSQL takes them", s.count(t)), "warn run pgbridge migrate", "ok pgbridge.run.>", "ok pgbridge.tx.>", "ok no stream captures them")
 	wantLines(t, check("--set", "jobs=true"), exitFailed, "FAIL run pgbridge migrate", "ok stream PGBRIDGE_JOBS", "ok stream PGBRIDGE_RESULTS")
 
 	s.write(t, "a", "SELECT 1;\nSELECT 'open")

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -70,6 +71,7 @@ type daemon struct {
 	requests *nats.Conn
 	bridge   *bridge.Bridge
 	runner   *txrunner.Runner
+	copier   *copier.Copier
 	refused  chan error // NATS refused the credentials at the start
 }
 
@@ -113,6 +115,10 @@ func (s *daemon) openBridge() (err error) {
 func (s *daemon) openRunner() (err error) {
 	r := s.config.runner()
 	r.Requests, r.Logger, r.Version = s.requests, s.log, semanticVersion()
+	if s.copier, err = newCopier(s.requests, s.config.Prefix, s.log); err != nil {
+		return err
+	}
+	r.Extensions = extensions(s.copier.Extension())
 	s.runner, err = txrunner.New(r)
 	var faulty *txrunner.ConfigError
 	switch {
@@ -221,6 +227,9 @@ func (s *daemon) closeNATS() {
 func (s *daemon) limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" && s.embedded == nil {
 		connections := s.config.Postgres.RunConnections + s.config.Postgres.PinnedConnections
+		if s.config.TakeJobs {
+			connections += s.config.Jobs.Concurrency
+		}
 		debug.SetMemoryLimit(64<<20 + 2*int64(s.config.QueueBytes) + int64(connections)*memoryPerConnection)
 	}
 }

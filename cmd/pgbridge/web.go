@@ -29,7 +29,7 @@ type web struct {
 func newWeb(s *daemon) *web {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
-		s.bridge, s.runner,
+		s.bridge, s.runner, s.copier,
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// copyOutput is where a copy goes. A regular file gets its name when it is
+// whole.
+type copyOutput struct {
+	io.Writer
+	file *os.File // nil: somebody else's
+	name string   // that it gets; empty: it has it
+}
+
+func createOutput(name string) (*copyOutput, error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // a device, a pipe
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		return &copyOutput{Writer: f, file: f}, nil
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", name, err)
+	}
+	return &copyOutput{Writer: f, file: f, name: name}, nil
+}
+
+// keep makes the output what was asked for.
+func (o *copyOutput) keep() error {
+	if o.file == nil {
+		return nil
+	}
+	if o.name == "" {
+		return o.file.Close()
+	}
+	err := errors.Join(o.file.Chmod(mode(o.name)), o.file.Close())
+	if err == nil {
+		err = os.Rename(o.file.Name(), o.name)
+	}
+	if err != nil {
+		_ = os.Remove(o.file.Name())
+		return fmt.Errorf("write %s: %w", o.name, err)
+	}
+	return nil
+}
+
+// mode is that of the file which is replaced, or what a new one has.
+func mode(name string) os.FileMode {
+	if info, err := os.Stat(name); err == nil {
+		return info.Mode().Perm()
+	}
+	return 0o644
+}
+
+// discard removes what was written, where that can be done.
+func (o *copyOutput) discard() {
+	if o.file == nil {
+		return
+	}
+	_ = o.file.Close()
+	if o.name != "" {
+		_ = os.Remove(o.file.Name())
+	}
+}
