@@ -2,85 +2,12 @@ package cursors_test
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/url"
-	"sync"
-	"sync/atomic"
 	"testing"
 
+	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
-// tripCounter is a proxy that counts the changes of direction on all its links:
-// a client that sends after the server has spoken begins a round trip.
-type tripCounter struct {
-	listener net.Listener
-	target   string
-	trips    atomic.Int64
-	pumps    sync.WaitGroup
-}
-
-func newTripCounter(t testing.TB, target string) *tripCounter {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &tripCounter{listener: listener, target: target}
-	c.pumps.Go(func() {
-		for {
-			client, err := c.listener.Accept()
-			if err != nil {
-				return
-			}
-			c.pumps.Go(func() { c.serve(client) })
-		}
-	})
-	t.Cleanup(func() {
-		listener.Close()
-		c.pumps.Wait()
-	})
-	return c
-}
-
-func (c *tripCounter) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", c.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var answered atomic.Bool
-	answered.Store(true)
-	var directions sync.WaitGroup
-	directions.Go(func() {
-		_, _ = io.Copy(onWrite{server, func() {
-			if answered.Swap(false) {
-				c.trips.Add(1)
-			}
-		}}, client)
-		server.Close()
-	})
-	directions.Go(func() {
-		_, _ = io.Copy(onWrite{client, func() { answered.Store(true) }}, server)
-		client.Close()
-	})
-	directions.Wait()
-}
-
-// onWrite calls do before each write.
-type onWrite struct {
-	io.Writer
-	do func()
-}
-
-func (w onWrite) Write(p []byte) (int, error) {
-	w.do()
-	return w.Writer.Write(p)
-}
-
-// TestRoundTrips counts them once a script's rows are known.
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{
@@ -88,17 +15,12 @@ func TestRoundTrips(t *testing.T) {
 		"after":   "CREATE TEMP TABLE scratch ON COMMIT DROP AS SELECT 1; SELECT g FROM generate_series(1, @n::int) g;",
 		"work":    "SELECT 1;",
 	})
-	u, err := url.Parse(w.pg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	counter := newTripCounter(t, u.Host)
-	u.Host = counter.listener.Addr().String()
-	w.serve(func(c *txrunner.Config) { c.ConnString, c.PinnedConnections = u.String(), 1 })
+	counter, through := testenv.NewTripCounter(t, w.pg)
+	w.serve(func(c *txrunner.Config) { c.ConnString, c.PinnedConnections = through, 1 })
 	count := func(do func()) int64 {
-		before := counter.trips.Load()
+		before := counter.Trips()
 		do()
-		return counter.trips.Load() - before
+		return counter.Trips() - before
 	}
 	open := `{"params": {"n": 9000}, "count": 1000}`
 	tx := w.works("begin", "").Tx

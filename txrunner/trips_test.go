@@ -2,91 +2,11 @@ package txrunner_test
 
 import (
 	"fmt"
-	"io"
-	"net"
-	"net/url"
-	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
-
-// tripCounter is a proxy that counts the changes of direction on all its links:
-// a client that sends after the server has spoken begins a round trip.
-type tripCounter struct {
-	listener net.Listener
-	target   string
-	trips    atomic.Int64
-	pumps    sync.WaitGroup
-}
-
-func newTripCounter(t testing.TB, target string) *tripCounter {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &tripCounter{listener: listener, target: target}
-	c.pumps.Go(c.accept)
-	t.Cleanup(func() {
-		listener.Close()
-		c.pumps.Wait()
-	})
-	return c
-}
-
-func (c *tripCounter) accept() {
-	for {
-		client, err := c.listener.Accept()
-		if err != nil {
-			return
-		}
-		c.pumps.Go(func() { c.serve(client) })
-	}
-}
-
-func (c *tripCounter) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", c.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	var answered atomic.Bool
-	answered.Store(true)
-	var directions sync.WaitGroup
-	directions.Go(func() {
-		copyWith(server, client, func() {
-			if answered.Swap(false) {
-				c.trips.Add(1)
-			}
-		})
-		server.Close()
-	})
-	directions.Go(func() {
-		copyWith(client, server, func() { answered.Store(true) })
-		client.Close()
-	})
-	directions.Wait()
-}
-
-func copyWith(to io.Writer, from io.Reader, each func()) {
-	buffer := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buffer)
-		if n > 0 {
-			each()
-			if _, err := to.Write(buffer[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
 
 func TestRoundTrips(t *testing.T) {
 	t.Parallel()
@@ -100,14 +20,9 @@ func TestRoundTrips(t *testing.T) {
 	})
 	w.sql(accounts + "; DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON account TO clerk")
 	w.migrate()
-	u, err := url.Parse(w.pg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	counter := newTripCounter(t, u.Host)
-	u.Host = counter.listener.Addr().String()
+	counter, through := testenv.NewTripCounter(t, w.pg)
 	w.serve(func(c *txrunner.Config) {
-		c.ConnString, c.RunConnections, c.PinnedConnections, c.ScriptsPoll = u.String(), 1, 1, -1
+		c.ConnString, c.RunConnections, c.PinnedConnections, c.ScriptsPoll = through, 1, 1, -1
 	})
 	testenv.Wait(t, patience, "the check of the scripts to end", func() bool {
 		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgbridge'") == 1
@@ -133,11 +48,11 @@ func TestRoundTrips(t *testing.T) {
 				id++
 				headers = append(headers, fmt.Sprint(id))
 			}
-			before := counter.trips.Load()
+			before := counter.Trips()
 			if a := w.ask("run."+c.script, c.body, headers...); a.Error != nil {
 				t.Fatalf("%s: %+v", c.what, *a.Error)
 			}
-			return counter.trips.Load() - before
+			return counter.Trips() - before
 		}
 		ask() // prepares
 		least := ask()
@@ -155,11 +70,11 @@ func TestRoundTrips(t *testing.T) {
 	}{{"run.write", params}, {"run.both", ``}, {"savepoint", `{"name": "s"}`}, {"rollback_to", `{"name": "s"}`}} {
 		least := int64(10)
 		for range 3 {
-			before := counter.trips.Load()
+			before := counter.Trips()
 			if a := w.ask(tx+"."+verb.name, verb.body); a.Error != nil {
 				t.Fatalf("%s: %+v", verb.name, *a.Error)
 			}
-			least = min(least, counter.trips.Load()-before)
+			least = min(least, counter.Trips()-before)
 		}
 		if least != 1 {
 			t.Errorf("%s in a transaction: %d round trips, want 1", verb.name, least)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/service"
 )
 
@@ -50,23 +49,13 @@ func (cmd copyCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	c, err := cmd.load(p)
+	run := runCmd{clientFlags: cmd.clientFlags, SQL: cmd.SQL, As: cmd.As, Timeout: cmd.Timeout}
+	connected, err := run.connect(p, "copy")
 	if err != nil {
 		return err
 	}
-	refused := make(chan error, 1)
-	nc, err := natsconn.Once(c.NATS, "pgbridge copy", refusals(refused))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	k := &copyClient{
-		runClient: &runClient{
-			runCmd:  runCmd{clientFlags: cmd.clientFlags, SQL: cmd.SQL, As: cmd.As, Timeout: cmd.Timeout},
-			process: p, nc: nc, refused: refused, prefix: c.Prefix,
-		},
-		copyCmd: cmd, file: file, begun: time.Now(),
-	}
+	defer connected.nc.Close()
+	k := &copyClient{runClient: connected, copyCmd: cmd, file: file, begun: time.Now()}
 	return k.report(k.copy(ctx, what))
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/service"
 )
 
@@ -49,20 +48,12 @@ func (cmd cursorCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	c, err := cmd.load(p)
+	connected, err := run.connect(p, "cursor")
 	if err != nil {
 		return err
 	}
-	refused := make(chan error, 1)
-	nc, err := natsconn.Once(c.NATS, "pgbridge cursor", refusals(refused))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	client := &cursorClient{
-		runClient: &runClient{runCmd: run, process: p, nc: nc, refused: refused, prefix: c.Prefix},
-		csv:       cmd.CSV,
-	}
+	defer connected.nc.Close()
+	client := &cursorClient{runClient: connected, csv: cmd.CSV}
 	return client.report(client.read(ctx, what, cmd.CSV || cmd.JSON))
 }
 

@@ -48,17 +48,11 @@ func (cmd runCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	c, err := cmd.load(p)
+	client, err := cmd.connect(p, "run")
 	if err != nil {
 		return err
 	}
-	refused := make(chan error, 1)
-	nc, err := natsconn.Once(c.NATS, "pgbridge run", refusals(refused))
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	client := &runClient{runCmd: cmd, process: p, nc: nc, refused: refused, prefix: c.Prefix}
+	defer client.nc.Close()
 	msg, err := client.send(ctx, what)
 	if err != nil || msg == nil {
 		return err
@@ -111,6 +105,21 @@ type runClient struct {
 	nc      *nats.Conn
 	refused <-chan error
 	prefix  string
+}
+
+// connect makes a client for a command of that name. Its connection is to be
+// closed.
+func (cmd runCmd) connect(p *process, name string) (*runClient, error) {
+	c, err := cmd.load(p)
+	if err != nil {
+		return nil, err
+	}
+	refused := make(chan error, 1)
+	nc, err := natsconn.Once(c.NATS, "pgbridge "+name, refusals(refused))
+	if err != nil {
+		return nil, err
+	}
+	return &runClient{runCmd: cmd, process: p, nc: nc, refused: refused, prefix: c.Prefix}, nil
 }
 
 // whileAllowed returns a context that also ends when NATS refuses something:
