@@ -21,6 +21,8 @@ type copyCmd struct {
 	Output  string        `short:"o" placeholder:"FILE" help:"Where to copy out to (default and -: stdout). The file appears when all of it is there."`
 	SQL     string        `name:"sql" placeholder:"SQL" help:"Run this COPY instead of a script, where the configuration allows it."`
 	Object  string        `placeholder:"BUCKET/NAME" help:"Copy from or to this object in NATS instead of a file."`
+	Job     bool          `help:"With --object: leave it in the stream of jobs and wait for the result."`
+	ID      string        `name:"id" placeholder:"ID" help:"With --job, its id: sent again with the same one, the rows are copied once."`
 	As      string        `placeholder:"CALLER" help:"Be this caller."`
 	Timeout time.Duration `placeholder:"DURATION" help:"Time limit of the whole copy; the script's and the configuration's hold too."`
 	Quiet   bool          `short:"q" help:"Show no progress, even on a terminal."`
@@ -40,6 +42,7 @@ Examples:
     gunzip -c orders.csv.gz | pgbridge copy import_orders
     pgbridge copy export_orders since=2026-01-01 | gzip > orders.csv.gz
     pgbridge copy export_orders since=2026-01-01 --object exports/orders.csv
+    pgbridge copy import_orders --object imports/orders.csv --job --id orders-2026-11
     pgbridge copy --sql 'COPY (SELECT 1) TO STDOUT'`
 }
 
@@ -49,7 +52,7 @@ func (cmd copyCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	run := runCmd{clientFlags: cmd.clientFlags, SQL: cmd.SQL, As: cmd.As, Timeout: cmd.Timeout}
+	run := runCmd{clientFlags: cmd.clientFlags, SQL: cmd.SQL, As: cmd.As, Timeout: cmd.Timeout, ID: cmd.ID}
 	connected, err := run.connect(p, "copy")
 	if err != nil {
 		return err
@@ -87,6 +90,10 @@ func (cmd copyCmd) invocation(p *process) (what invocation, file string, err err
 		return what, "", errors.New("--object: want BUCKET/NAME")
 	case cmd.Object != "" && (file != "" || cmd.Output != ""):
 		return what, "", errors.New("--object goes with no file")
+	case cmd.Job && (cmd.Object == "" || cmd.SQL != "" || cmd.As != ""):
+		return what, "", errors.New("--job goes with a script and --object, and without --as")
+	case cmd.ID != "" && !cmd.Job:
+		return what, "", errors.New("--id goes with --job")
 	case file != "" && cmd.Output != "":
 		return what, "", errors.New("a copy is either in, from a file, or out, with -o")
 	}
@@ -134,11 +141,30 @@ func (e *copyError) Error() string {
 
 func (e *copyError) Unwrap() error { return e.err }
 
+// job leaves the copy to a worker and waits for its last word.
+func (k *copyClient) job(ctx context.Context, script string, body []byte) (copied, error) {
+	result, err := k.sendJob(ctx, "copy", script, body)
+	if err != nil {
+		return copied{}, &copyError{err: errors.Join(err, errOutcomeUnknown)} // it may be in the stream
+	}
+	var o copyOpening
+	if err := json.Unmarshal(result.Data, &o); err != nil {
+		return copied{}, fmt.Errorf("read the result of a job: %w", err)
+	}
+	if o.Error != nil {
+		return copied{}, &copyError{failure: o.Error}
+	}
+	return copied{o.Rows, o.Bytes}, nil
+}
+
 // copy sends the request and does what the answer says.
 func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) {
 	body, err := k.requestBody(ctx, what)
 	if err != nil {
 		return copied{}, err
+	}
+	if k.copyCmd.Job {
+		return k.job(ctx, what.script, body)
 	}
 	ctx, done := k.whileAllowed(ctx)
 	defer done()

@@ -23,8 +23,8 @@ const (
 	rollbackLimit = 5 * time.Second
 )
 
-// errOutcomeUnknown says that all data was sent, and nothing heard after it.
-var errOutcomeUnknown = errors.New("the connection was lost at the very end")
+// errOutcomeUnknown says that all was sent, and nothing heard after it.
+var errOutcomeUnknown = errors.New("no last word came")
 
 // copyLink is the client's end of a copy.
 type copyLink struct {

@@ -123,11 +123,37 @@ func TestCopyObjects(t *testing.T) {
 	}
 }
 
+func TestCopyAsAJob(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	wantResult(t, call(t, nil, append([]string{"migrate", "--set", "jobs=true"}, s.args()...)...), exitOK, "", "has the stream PGBRIDGE_RESULTS")
+	s.serve(t, "--set", "jobs=true")
+	js, err := jetstream.New(s.bus.Connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := js.CreateObjectStore(t.Context(), jetstream.ObjectStoreConfig{Bucket: "imports"})
+	if err == nil {
+		_, err = store.PutString(t.Context(), "new.csv", "customer,total\nAda,1\n")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		wantResult(t, s.copy(t, "", "import_orders", "--object", "imports/new.csv", "--job", "--id", "once"), exitOK, "", "all rows were copied: 1,")
+	}
+	wantResult(t, s.copy(t, "", "import_orders", "--object", "imports/other", "--job"), exitFailed, "", "nothing was copied")
+	if got := s.orders(t); got != 1 {
+		t.Errorf("%d orders, want 1", got)
+	}
+}
+
 func TestCopyUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{}, {"a=b"}, {"script", "one", "two"}, {"script", "in", "-o", "out"}, {"script", "--timeout", "-1s"},
-		{"script", "--object", "bucket"}, {"script", "--object", "/name"}, {"script", "file", "--object", "b/n"},
+		{"script", "--object", "bucket"}, {"script", "--object", "/name"}, {"script", "file", "--object", "b/n"}, {"script", "--job"}, {"script", "--object", "b/n", "--id", "x"},
+		{"--sql", "COPY (SELECT 1) TO STDOUT", "--object", "b/n", "--job"},
 	} {
 		if r := call(t, nil, append([]string{"copy"}, args...)...); r.code != exitUsage {
 			t.Errorf("copy %q exits with %d, want %d: %s", args, r.code, exitUsage, r.stderr)

@@ -165,7 +165,7 @@ func (r *runClient) send(ctx context.Context, c invocation) (*nats.Msg, error) {
 		return nil, err
 	}
 	if r.Job {
-		return r.sendJob(ctx, c.script, body)
+		return r.sendJob(ctx, "run", c.script, body)
 	}
 	msg := nats.NewMsg(r.subject("run", c.script))
 	msg.Data = body

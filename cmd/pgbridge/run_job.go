@@ -20,7 +20,7 @@ const lookAgain = 5 * time.Second
 
 // sendJob leaves a job in its stream and waits for its result, unless nobody
 // wants it.
-func (r *runClient) sendJob(ctx context.Context, script string, body []byte) (*nats.Msg, error) {
+func (r *runClient) sendJob(ctx context.Context, verb, script string, body []byte) (*nats.Msg, error) {
 	js, err := jetstream.New(r.nc)
 	if err != nil {
 		return nil, fmt.Errorf("use JetStream: %w", err)
@@ -33,7 +33,7 @@ func (r *runClient) sendJob(ctx context.Context, script string, body []byte) (*n
 			return nil, fmt.Errorf("subscribe %s: %w", result, err)
 		}
 	}
-	ack, err := r.publishJob(ctx, js, r.subject("job", "run", script), id, body)
+	ack, err := r.publishJob(ctx, js, r.subject("job", verb, script), id, body)
 	if err != nil {
 		return nil, err
 	}
