@@ -77,10 +77,14 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 	var t talk
 	var failure error // of the source
 	var sending sync.WaitGroup
-	watched, unwatch := cancelIfFailed(ctx, from)
-	defer unwatch()
-	t.before = func() {
+	watched, unwatch, release := cancelIfFailed(ctx, from)
+	defer release()
+	over := func() {
+		unwatch()          // nothing is left that could be cancelled
 		from.Fail(errOver) // the sender is not needed any more
+	}
+	t.before = func() {
+		over()
 		sending.Wait()
 	}
 	err := t.run(watched, conn, sql, func(message pgproto3.BackendMessage) {
@@ -89,7 +93,7 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 			begun()
 			sending.Go(func() { failure = sendData(conn.Frontend(), from) })
 		case *pgproto3.ErrorResponse:
-			from.Fail(errOver)
+			over()
 		}
 	})
 	var report *pgconn.PgError
@@ -103,24 +107,23 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 }
 
 // cancelIfFailed returns a context that also ends when a source fails: the COPY
-// may be waiting for a lock, and not read that it has failed. The function that
-// it returns ends the watch.
-func cancelIfFailed(ctx context.Context, from source) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
+// may be waiting for a lock, and not read that it has failed. unwatch ends the
+// watch and leaves the context as it is; release ends the context.
+func cancelIfFailed(ctx context.Context, from source) (_ context.Context, unwatch func(), release context.CancelFunc) {
+	ctx, release = context.WithCancel(ctx)
 	over := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		select {
 		case <-from.Failed():
-			cancel()
+			release()
 		case <-over:
 		}
 	})
-	return ctx, func() {
+	return ctx, sync.OnceFunc(func() {
 		close(over)
 		watch.Wait()
-		cancel()
-	}
+	}), release
 }
 
 // stateQueryCanceled is the SQLSTATE of a COPY that its client has ended, and
