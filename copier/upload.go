@@ -14,6 +14,10 @@ import (
 	"github.com/pgbridge/pgbridge/internal/service"
 )
 
+// maxUnanswered is how many chunks of an upload may wait, however small they
+// are: each takes some memory besides its data.
+const maxUnanswered = 16_384
+
 // upload is a copy in from chunks: the goroutine that receives requests fills
 // it, and another one empties it into a connection. A chunk is answered when
 // that one comes for more.
@@ -30,14 +34,15 @@ type upload struct {
 	current  *service.Request // being read
 	rest     []byte           // of it
 
-	mu       sync.Mutex // guards the rest
-	waiting  []*service.Request
-	pending  int    // bytes unanswered
-	seq      uint64 // of the last chunk
-	ended    bool   // the empty chunk has come
-	end      *service.Request
-	failure  error
-	finished bool
+	mu         sync.Mutex // guards the rest
+	waiting    []*service.Request
+	pending    int    // bytes unanswered
+	unanswered int    // chunks
+	seq        uint64 // of the last chunk
+	ended      bool   // the empty chunk has come
+	end        *service.Request
+	failure    error
+	finished   bool
 
 	changed chan struct{} // something of the above did
 	failed  chan struct{} // closed with the failure
@@ -57,12 +62,16 @@ func (u *upload) take(r *service.Request) bool {
 	if u.finished {
 		return false
 	}
-	u.waiting = append(u.waiting, r)
 	u.pending += len(r.Data)
+	u.unanswered++
 	if err := u.checkLocked(r); err != nil {
 		u.failLocked(err)
 	}
 	u.ended = u.ended || len(r.Data) == 0
+	if u.failure != nil {
+		r.Data = nil // it only waits for its answer, whatever comes meanwhile
+	}
+	u.waiting = append(u.waiting, r)
 	u.wakeLocked()
 	return true
 }
@@ -79,6 +88,8 @@ func (u *upload) checkLocked(r *service.Request) error {
 		return service.Errorf(service.CodeInvalidRequest, "chunk %d comes after chunk %d: one was lost, repeated or overtaken", seq, u.seq)
 	case u.pending > u.window && u.pending > len(r.Data):
 		return service.Errorf(service.CodeInvalidRequest, "%d bytes are unanswered, the window holds %d", u.pending, u.window)
+	case u.unanswered > maxUnanswered:
+		return service.Errorf(service.CodeInvalidRequest, "more than %d chunks are unanswered", maxUnanswered)
 	}
 	u.seq = seq
 	return nil
@@ -196,6 +207,7 @@ func (u *upload) answerCurrent() {
 	}
 	u.current = nil
 	u.pending -= len(r.Data)
+	u.unanswered--
 	u.mu.Unlock()
 	r.Answer(service.Reply{Header: seqHeader(r)}, nil)
 }
