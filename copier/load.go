@@ -78,13 +78,20 @@ func (k *copying) openObject(ctx context.Context) (*objectSource, error) {
 		FilterSubjects: []string{fmt.Sprintf("$O.%s.C.%s", k.object.Bucket, info.NUID)},
 	})
 	if err == nil {
-		o.messages, err = consumer.Messages(jetstream.PullMaxMessages(max(2, k.window/chunk/2)))
+		if !o.last && consumer.CachedInfo().NumPending == 0 {
+			return nil, o.damaged() // there is no first message to wait for
+		}
+		o.messages, err = consumer.Messages(jetstream.PullMaxMessages(min(max(2, k.window/chunk/2), maxPulled)))
 	}
 	if err != nil {
 		return nil, k.storeError(ctx, err)
 	}
 	return o, nil
 }
+
+// maxPulled is how many messages of an object may wait to be read, whatever it
+// says of their size.
+const maxPulled = 64
 
 // Fail ends a Read that waits.
 func (o *objectSource) Fail(err error) {
@@ -129,6 +136,10 @@ func (o *objectSource) whole() error {
 	if o.read == o.size && service.SameDigest(o.digest, o.want) {
 		return io.EOF
 	}
+	return o.damaged()
+}
+
+func (o *objectSource) damaged() error {
 	at := o.copying.object
 	return service.Errorf(service.CodeInvalidRequest, "the object %q in the bucket %q is damaged: it is not what its digest says", at.Name, at.Bucket)
 }

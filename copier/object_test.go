@@ -138,9 +138,18 @@ func TestObjectsThatCannotBeUsed(t *testing.T) {
 	if err := stream.DeleteMsg(limited(t), last.Sequence-1); err != nil {
 		t.Fatal(err)
 	}
+	// All of another are.
+	put("hollow", string(lines(60000, 60010)))
+	hollow, err := store.GetInfo(limited(t), "hollow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(limited(t), jetstream.WithPurgeSubject("$O.files.C."+hollow.NUID)); err != nil {
+		t.Fatal(err)
+	}
 	for name, code := range map[string]service.Code{
 		"nothing": service.CodeNotFound, "marker": service.CodeInvalidRequest, "wrong": service.CodeSQLError,
-		"link": service.CodeInvalidRequest, "cut": service.CodeInvalidRequest,
+		"link": service.CodeInvalidRequest, "cut": service.CodeInvalidRequest, "hollow": service.CodeInvalidRequest,
 	} {
 		r := w.ask("copy.import", object(name))
 		if r.failure == nil || r.failure.Code != code {
