@@ -18,7 +18,7 @@ import (
 )
 
 // load copies from an object.
-func (k *copying) load(ctx context.Context, w *txrunner.Work, _ *bool) (summary, error) {
+func (k *copying) load(ctx context.Context, w *txrunner.Work, _ **jetstream.ObjectInfo) (summary, error) {
 	o, err := k.openObject(ctx)
 	if err != nil {
 		return summary{}, err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -46,7 +47,7 @@ func (k *copying) transferOnce(ctx context.Context) (body []byte, replayed *serv
 	if k.in() {
 		work = k.load
 	}
-	stored := false
+	var stored *jetstream.ObjectInfo
 	err = k.task.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
 		s, err := work(ctx, w, &stored)
 		if err != nil {
@@ -57,8 +58,8 @@ func (k *copying) transferOnce(ctx context.Context) (body []byte, replayed *serv
 		}
 		return k.commit(ctx, w, body)
 	})
-	if err != nil && stored && service.AsError(err).Code != service.CodeUnknown {
-		k.discard(ctx)
+	if err != nil && stored != nil && service.AsError(err).Code != service.CodeUnknown {
+		k.discard(ctx, stored.NUID)
 	}
 	return body, nil, err
 }
@@ -89,8 +90,8 @@ func (k *copying) storeError(ctx context.Context, err error) error {
 	return service.Errorf(service.CodeUnavailable, "the bucket %q cannot be used now", k.object.Bucket).WithCause(err)
 }
 
-// export copies to an object.
-func (k *copying) export(ctx context.Context, w *txrunner.Work, stored *bool) (summary, error) {
+// export copies to an object, which stored is set to.
+func (k *copying) export(ctx context.Context, w *txrunner.Work, stored **jetstream.ObjectInfo) (summary, error) {
 	store, err := k.store(ctx)
 	if err != nil {
 		return summary{}, err
@@ -98,7 +99,7 @@ func (k *copying) export(ctx context.Context, w *txrunner.Work, stored *bool) (s
 	var info *jetstream.ObjectInfo
 	rows, err := k.statements(ctx, w, func(ctx context.Context, conn *pgconn.PgConn, sql string) (pgconn.CommandTag, error) {
 		tag, put, err := k.exportData(ctx, store, conn, sql)
-		info, *stored = put, put != nil
+		info, *stored = put, put
 		return tag, err
 	})
 	if err != nil {
@@ -155,16 +156,30 @@ func lateContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	return timed, func() { stop(); release(); cancel() }
 }
 
-// discard removes the object of a copy that failed afterwards.
-func (k *copying) discard(ctx context.Context) {
+// discard removes the object of a copy that failed afterwards, unless another
+// one has taken its name meanwhile.
+func (k *copying) discard(ctx context.Context, nuid string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
-	store, err := k.store(ctx)
-	if err == nil {
-		err = store.Delete(ctx, k.object.Name)
-	}
-	if err != nil {
+	if err := k.remove(ctx, nuid); err != nil {
 		k.copier.config.Logger.Warn("the object of a copy that failed is still there",
 			zap.String("script", k.script.Name), zap.String("bucket", k.object.Bucket), zap.Error(err))
 	}
+}
+
+func (k *copying) remove(ctx context.Context, nuid string) error {
+	store, err := k.store(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := store.GetInfo(ctx, k.object.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrObjectNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for the object: %w", err)
+	case now.NUID != nuid:
+		return nil
+	}
+	return store.Delete(ctx, k.object.Name)
 }

@@ -31,6 +31,8 @@ func storing(t *testing.T, o options) (*world, jetstream.ObjectStore) {
 		"late":    "-- bucket: files\nCOPY item TO STDOUT;\nINSERT INTO late VALUES (1)",
 		"import":  "-- bucket: files, none\nCOPY item FROM STDIN;\nSELECT 7",
 		"endless": "-- bucket: files\n" + endless,
+		"waiting": "-- bucket: files\nCOPY item TO STDOUT;\nSELECT pg_advisory_xact_lock(1);\nINSERT INTO late VALUES (1)",
+		"lock":    "SELECT pg_advisory_xact_lock(1)",
 	}
 	w := newWorld(t, o)
 	store, err := w.js.CreateObjectStore(limited(t), jetstream.ObjectStoreConfig{Bucket: "files"})
@@ -180,6 +182,25 @@ func TestExportThatFailsLeavesNoObject(t *testing.T) {
 	})
 	equal(t, "rows", w.rows("item"), 5000)
 	equal(t, "rows of the other table", w.rows("late"), 0)
+	w.clean()
+}
+
+// TestExportThatFailsLeavesAnotherObject has one take the name before COMMIT.
+func TestExportThatFailsLeavesAnotherObject(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	tx := w.ask("begin", "").good(t).text("tx")
+	w.ask(tx+".run.lock", "").good(t)
+	in := w.request(w.client, "copy.waiting", object("a"))
+	testenv.Wait(t, patience, "the object to be stored", func() bool { return names(t, store) == "a" })
+	if _, err := store.PutString(limited(t), "a", "another"); err != nil {
+		t.Fatal(err)
+	}
+	w.ask(tx+".rollback", "").good(t)
+	in.next().wants(t, service.CodeSQLError)
+	if data, err := store.GetString(limited(t), "a"); err != nil || data != "another" {
+		t.Errorf("the object is %q, %v", data, err)
+	}
 	w.clean()
 }
 
