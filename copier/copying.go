@@ -53,6 +53,7 @@ func (k *copying) statements(ctx context.Context, w *txrunner.Work, copy dataCop
 	if err != nil {
 		return 0, err
 	}
+	w.Executes()
 	stop := k.copier.watch(ctx, &k.progress)
 	tag, err := copy(ctx, w.Conn(), query.SQL)
 	stop()

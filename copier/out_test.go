@@ -378,6 +378,25 @@ func TestDownloadInAPinnedTransaction(t *testing.T) {
 	w.clean()
 }
 
+// TestDownloadThatNobodyGotFailsATransaction has PostgreSQL complete a COPY
+// whose rows are not received, and which has done something.
+func TestDownloadThatNobodyGotFailsATransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{
+		schema: items, scripts: map[string]string{"take": "COPY (DELETE FROM item WHERE id <= 3 RETURNING *) TO STDOUT", "export": "COPY item TO STDOUT"},
+		copier: func(c *copierConfig) { c.Stall = 50 * time.Millisecond },
+	})
+	tx := w.ask("begin", "").good(t).text("tx")
+	w.ask(tx+".savepoint", `{"name": "s"}`).good(t)
+	in := w.request(w.client, tx+".copy.take", `{"chunk_bytes": 1, "window_bytes": 1}`)
+	in.next().good(t)
+	in.aborted(service.CodeTimeout)
+	equal(t, "state", w.ask(tx+".run", `{"sql": "SELECT 1"}`).header.Get("Pgbridge-Transaction"), "failed")
+	w.ask(tx+".rollback_to", `{"name": "s"}`).good(t)
+	w.ask(tx+".commit", "").good(t)
+	w.unharmed()
+}
+
 func TestDownloadAtAStop(t *testing.T) {
 	t.Parallel()
 	w, in, _ := interrupted(t, options{runner: func(c *txrunner.Config) { c.StopGrace = time.Millisecond }})

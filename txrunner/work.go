@@ -125,6 +125,10 @@ func (w *Work) Refused(q Query, err error) error {
 // Sync and before the next Send.
 func (w *Work) Conn() *pgconn.PgConn { return w.session.conn }
 
+// Executes says that one of the script's statements is being executed on Conn:
+// after an error from now on a client's transaction is failed.
+func (w *Work) Executes() { w.executed = true }
+
 // start sends what has to come first.
 func (w *Work) start(ctx context.Context) error {
 	if !w.ready {
