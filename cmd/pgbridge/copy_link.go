@@ -23,8 +23,11 @@ const (
 	rollbackLimit = 5 * time.Second
 )
 
-// errOutcomeUnknown says that all was sent, and nothing heard after it.
-var errOutcomeUnknown = errors.New("no last word came")
+// errOutcomeUnknown says that all data was sent, and nothing heard after it.
+var errOutcomeUnknown = errors.New("how the copy ended was not heard")
+
+// errReplicaGone is NATS's word that nobody listens any more.
+var errReplicaGone = errors.New("the replica that served the copy is gone")
 
 // copyLink is the client's end of a copy.
 type copyLink struct {
@@ -69,7 +72,13 @@ func (l *copyLink) giveUpAfter(err error) {
 	if err == nil || errors.As(err, &told) {
 		return
 	}
-	_, _ = l.nc.Request(l.opening.Tx+".rollback", nil, rollbackLimit) // else it stalls, and ends so
+	_ = l.rollback() // else it stalls, and ends so
+}
+
+// rollback reports whether the copy's transaction was rolled back.
+func (l *copyLink) rollback() bool {
+	m, err := l.nc.Request(l.opening.Tx+".rollback", nil, rollbackLimit)
+	return err == nil && !nobody(m) && errorIn(m) == nil
 }
 
 // next returns the next message. Where none comes for a while it asks whether
@@ -81,14 +90,11 @@ func (l *copyLink) next(ctx context.Context) (*nats.Msg, error) {
 		select {
 		case m := <-l.messages:
 			if nobody(m) {
-				return nil, &copyError{err: errors.New("the replica that served the copy is gone")}
+				return nil, &copyError{err: errReplicaGone}
 			}
 			return m, nil
 		case <-ctx.Done():
-			if forbidden(ctx) {
-				return nil, fmt.Errorf("NATS forbids it: %w", nats.ErrPermissionViolation)
-			}
-			return nil, errors.New("interrupted")
+			return nil, interruption(ctx)
 		case <-timer.C:
 		}
 		if err := l.alive(); err != nil && len(l.messages) == 0 {
@@ -98,11 +104,18 @@ func (l *copyLink) next(ctx context.Context) (*nats.Msg, error) {
 	}
 }
 
+func interruption(ctx context.Context) error {
+	if forbidden(ctx) {
+		return fmt.Errorf("NATS forbids it: %w", nats.ErrPermissionViolation)
+	}
+	return errors.New("interrupted")
+}
+
 func (l *copyLink) alive() error {
 	m, err := l.nc.Request(l.opening.Tx+".touch", nil, silence)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return &copyError{err: errors.New("the replica that served the copy is gone")}
+		return &copyError{err: errReplicaGone}
 	case err != nil:
 		return fmt.Errorf("nothing is heard of the copy: %w", err)
 	}
@@ -167,98 +180,4 @@ func endOf(m *nats.Msg, bytes int64, digest string) (rows int64, err error) {
 		return 0, fmt.Errorf("read the end of the copy: %w", err)
 	}
 	return rows, nil
-}
-
-// upload sends what from reads in chunks, never more of it unanswered than the
-// window holds.
-func (l *copyLink) upload(ctx context.Context, from io.Reader, progress func(int)) (copied, error) {
-	u := &copyUpload{copyLink: l, progress: progress}
-	digest := sha256.New()
-	buffer := make([]byte, l.opening.ChunkBytes)
-	for {
-		n, err := io.ReadFull(from, buffer)
-		if n > 0 {
-			_, _ = digest.Write(buffer[:n])
-			if err := u.send(ctx, buffer[:n], nats.Header{}); err != nil {
-				return copied{}, err
-			}
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			break
-		}
-		if err != nil {
-			return copied{}, fmt.Errorf("read: %w", err)
-		}
-	}
-	return u.end(ctx, service.FormatDigest(digest))
-}
-
-// copyUpload counts what is unanswered.
-type copyUpload struct {
-	*copyLink
-	progress   func(int)
-	seq        int
-	unanswered []int // sizes of the chunks
-	pending    int   // their sum
-}
-
-func (u *copyUpload) send(ctx context.Context, data []byte, header nats.Header) error {
-	for len(u.messages) > 0 || u.pending > 0 && u.pending+len(data) > u.opening.WindowBytes {
-		if _, err := u.answer(ctx); err != nil {
-			return err
-		}
-	}
-	u.seq++
-	number := strconv.Itoa(u.seq)
-	header[service.HeaderSeq] = []string{number}
-	m := &nats.Msg{Subject: u.opening.Data, Reply: u.inbox + "." + number, Header: header, Data: data}
-	if err := u.nc.PublishMsg(m); err != nil {
-		return fmt.Errorf("send a chunk: %w", err)
-	}
-	u.unanswered = append(u.unanswered, len(data))
-	u.pending += len(data)
-	return nil
-}
-
-// answer takes the answer to the first chunk that has none yet.
-func (u *copyUpload) answer(ctx context.Context) (*nats.Msg, error) {
-	m, err := u.next(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if failure := errorIn(m); failure != nil {
-		return nil, &copyError{failure: failure}
-	}
-	if len(u.unanswered) > 0 {
-		u.pending -= u.unanswered[0]
-		u.progress(u.unanswered[0])
-		u.unanswered = u.unanswered[1:]
-	}
-	return m, nil
-}
-
-// end sends the last, empty chunk and returns what its answer says.
-func (u *copyUpload) end(ctx context.Context, digest string) (copied, error) {
-	if err := u.send(ctx, nil, nats.Header{service.HeaderDigest: {digest}}); err != nil {
-		return copied{}, err
-	}
-	for {
-		m, err := u.answer(ctx)
-		var told *copyError
-		switch {
-		case err != nil && !errors.As(err, &told):
-			return copied{}, err
-		case err != nil && told.failure == nil, err != nil && told.failure.Code == service.CodeGone:
-			return copied{}, &copyError{err: errors.Join(errOutcomeUnknown, err)}
-		case err != nil:
-			return copied{}, err
-		case len(m.Data) == 0:
-			continue
-		}
-		var last copyOpening
-		if err := json.Unmarshal(m.Data, &last); err != nil {
-			return copied{}, fmt.Errorf("read the end of the copy: %w", err)
-		}
-		return copied{last.Rows, last.Bytes}, nil
-	}
 }
