@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +25,14 @@ func createOutput(name string) (*copyOutput, error) {
 		}
 		return &copyOutput{Writer: f, file: f}, nil
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	// Not os.CreateTemp, whose files nobody else may read: what others may is for
+	// the umask to say, or for the file that is replaced.
+	mode := os.FileMode(0o666)
+	if info, err := os.Stat(name); err == nil {
+		mode = info.Mode().Perm()
+	}
+	temporary := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+"."+rand.Text())
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
@@ -39,7 +47,7 @@ func (o *copyOutput) keep() error {
 	if o.name == "" {
 		return o.file.Close()
 	}
-	err := errors.Join(o.file.Chmod(mode(o.name)), o.file.Close())
+	err := errors.Join(o.likeOld(), o.file.Close())
 	if err == nil {
 		err = os.Rename(o.file.Name(), o.name)
 	}
@@ -50,12 +58,13 @@ func (o *copyOutput) keep() error {
 	return nil
 }
 
-// mode is that of the file which is replaced, or what a new one has.
-func mode(name string) os.FileMode {
-	if info, err := os.Stat(name); err == nil {
-		return info.Mode().Perm()
+// likeOld gives the file the mode of the one that it replaces, if there is one.
+func (o *copyOutput) likeOld() error {
+	info, err := os.Stat(o.name)
+	if err != nil {
+		return nil
 	}
-	return 0o644
+	return o.file.Chmod(info.Mode().Perm())
 }
 
 // discard removes what was written, where that can be done.
