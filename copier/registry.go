@@ -28,14 +28,22 @@ func (c *Copier) add(key string, u *upload) error {
 }
 
 // retire answers what is unanswered of an upload, which has ended, and keeps an
-// error that nobody has been told for the next chunk.
+// error that nobody is told for the next chunk.
 func (c *Copier) retire(key string, u *upload, reply []byte, err error) {
+	unanswered := c.remove(key, u, err)
+	u.answer(unanswered, service.Reply{Data: reply}, err)
+}
+
+// remove makes chunks not reach an upload any more, and returns those that have.
+func (c *Copier) remove(key string, u *upload, err error) []*service.Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if told := u.finish(service.Reply{Data: reply}, err); err != nil && !told {
+	unanswered := u.finish()
+	if err != nil && len(unanswered) == 0 {
 		c.failed.add(key, err)
 	}
 	delete(c.uploads, key)
+	return unanswered
 }
 
 // deliver takes a request to <tx>.data.<id>.

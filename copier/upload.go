@@ -216,10 +216,10 @@ func seqHeader(r *service.Request) nats.Header {
 	return nats.Header{service.HeaderSeq: {r.Header.Get(service.HeaderSeq)}}
 }
 
-// finish answers what is unanswered: the end with reply, or everything with
-// err. It reports whether there was anyone to be told.
-func (u *upload) finish(reply service.Reply, err error) bool {
+// finish takes no more chunks, and returns those that are unanswered.
+func (u *upload) finish() []*service.Request {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.finished = true
 	unanswered := u.waiting
 	if u.current != nil {
@@ -228,7 +228,12 @@ func (u *upload) finish(reply service.Reply, err error) bool {
 	if u.end != nil {
 		unanswered = append(unanswered, u.end)
 	}
-	u.mu.Unlock()
+	return unanswered
+}
+
+// answer answers what finish has returned: the end with reply, or everything
+// with err.
+func (u *upload) answer(unanswered []*service.Request, reply service.Reply, err error) {
 	for _, r := range unanswered {
 		answer, failure := service.Reply{}, err
 		switch {
@@ -240,5 +245,4 @@ func (u *upload) finish(reply service.Reply, err error) bool {
 		}
 		r.Answer(answer, failure)
 	}
-	return len(unanswered) > 0
 }
