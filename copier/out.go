@@ -76,14 +76,20 @@ func (d *download) work(ctx context.Context, w *txrunner.Work) error {
 }
 
 func (d *download) copyOut(ctx context.Context, conn *pgconn.PgConn, sql string) (pgconn.CommandTag, error) {
+	watched, unwatch, release := cancelOn(ctx, d.chunks.Aborted())
+	defer release()
+	defer unwatch()
 	var fault error
 	begun := func() { d.opened, fault = true, d.open("") }
-	tag, err := copyOut(ctx, conn, sql, begun, func(row []byte) error {
+	tag, err := copyOut(watched, conn, sql, begun, func(row []byte) error {
 		if fault != nil {
 			return fault
 		}
 		return d.add(ctx, row)
 	})
+	if failure := d.chunks.Failure(); failure != nil {
+		return tag, failure // PostgreSQL only says that it was cancelled
+	}
 	if err == nil {
 		err = d.flush(ctx)
 	}

@@ -289,6 +289,24 @@ func TestDownloadByAClientThatVanishes(t *testing.T) {
 	})
 }
 
+// TestDownloadAbortedWhileItWaitsForRows has PostgreSQL send nothing that would
+// show the copy that it has failed.
+func TestDownloadAbortedWhileItWaitsForRows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{schema: items, scripts: map[string]string{
+		"slow":   "DELETE FROM item;\nCOPY (SELECT repeat('x', 20000), CASE WHEN g = 9 THEN pg_sleep(600)::text END FROM generate_series(1, 9) g) TO STDOUT",
+		"export": "COPY item TO STDOUT",
+	}})
+	in := w.request(w.client, "copy.slow", `{"chunk_bytes": 1000, "id": "x"}`)
+	opening := in.next().good(t)
+	in.next()
+	if err := w.client.Publish(opening.text("tx")+".ack.x.99", nil); err != nil {
+		t.Fatal(err)
+	}
+	in.aborted(service.CodeInvalidRequest)
+	w.unharmed()
+}
+
 func TestDownloadLosesPostgreSQL(t *testing.T) {
 	t.Parallel()
 	w, in, _ := interrupted(t, options{runner: func(c *txrunner.Config) { c.ApplicationName = "victim" }})

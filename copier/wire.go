@@ -77,7 +77,7 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 	var t talk
 	var failure error // of the source
 	var sending sync.WaitGroup
-	watched, unwatch, release := cancelIfFailed(ctx, from)
+	watched, unwatch, release := cancelOn(ctx, from.Failed())
 	defer release()
 	over := func() {
 		unwatch()          // nothing is left that could be cancelled
@@ -106,16 +106,16 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 	return t.tag, err
 }
 
-// cancelIfFailed returns a context that also ends when a source fails: the COPY
-// may be waiting for a lock, and not read that it has failed. unwatch ends the
-// watch and leaves the context as it is; release ends the context.
-func cancelIfFailed(ctx context.Context, from source) (_ context.Context, unwatch func(), release context.CancelFunc) {
+// cancelOn returns a context that also ends when something else has failed: the
+// COPY may be waiting for a lock or for its next row, and not see that. unwatch
+// ends the watch and leaves the context as it is; release ends the context.
+func cancelOn(ctx context.Context, failed <-chan struct{}) (_ context.Context, unwatch func(), release context.CancelFunc) {
 	ctx, release = context.WithCancel(ctx)
 	over := make(chan struct{})
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		select {
-		case <-from.Failed():
+		case <-failed:
 			release()
 		case <-over:
 		}

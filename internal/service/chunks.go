@@ -57,7 +57,8 @@ type ChunksConfig struct {
 //
 // A chunk is never left out silently: when the connection to NATS was lost in
 // between, the stream has failed. Send, Delivered, End and Fail are for one
-// goroutine at a time; Acknowledge and Abort are safe for concurrent use.
+// goroutine at a time; Acknowledge, Abort, Aborted and Failure are safe for
+// concurrent use.
 type Chunks struct {
 	config     ChunksConfig
 	request    *Request
@@ -76,6 +77,7 @@ type Chunks struct {
 	pending int     // their sum
 	failure error
 	changed chan struct{} // something above did
+	aborted chan struct{} // closed with the failure
 }
 
 // NewChunks begins a stream to where r wants its answer. The caller answers r
@@ -89,6 +91,7 @@ func NewChunks(r *Request, config ChunksConfig) *Chunks {
 		reply:      []byte(config.Ack),
 		digest:     sha256.New(),
 		changed:    make(chan struct{}, 1),
+		aborted:    make(chan struct{}),
 	}
 }
 
@@ -224,9 +227,14 @@ func (c *Chunks) Abort(err error) {
 	defer c.mu.Unlock()
 	if c.failure == nil {
 		c.failure = err
+		close(c.aborted)
 	}
 	c.wakeLocked()
 }
+
+// Aborted is closed when the stream has failed by Abort or Acknowledge, for who
+// waits for something else than the window; see Failure.
+func (c *Chunks) Aborted() <-chan struct{} { return c.aborted }
 
 func (c *Chunks) wakeLocked() {
 	select {
@@ -235,7 +243,9 @@ func (c *Chunks) wakeLocked() {
 	}
 }
 
-func (c *Chunks) failed() error {
+// Failure returns the error that Abort or Acknowledge has made the stream fail
+// with, or nil.
+func (c *Chunks) Failure() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failure
@@ -247,7 +257,7 @@ func (c *Chunks) Delivered(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
 	err := c.request.endpoint.service.settle(ctx)
-	if failure := c.failed(); failure != nil {
+	if failure := c.Failure(); failure != nil {
 		return failure
 	}
 	if err != nil {
