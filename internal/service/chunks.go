@@ -192,7 +192,7 @@ func (c *Chunks) link() error {
 // that nobody listens for the chunks.
 func (c *Chunks) Acknowledge(r *Request) {
 	if r.NoResponders() {
-		c.Abort(errNobodyListens)
+		c.Abort(Errorf(CodeUnavailable, "nobody listens for the chunks any more").WithCause(errNobodyListens))
 		return
 	}
 	seq, err := strconv.ParseUint(r.Tokens[len(r.Tokens)-1], 10, 64)
@@ -201,8 +201,9 @@ func (c *Chunks) Acknowledge(r *Request) {
 	}
 }
 
-// errNobodyListens is an error that has no one to be told to.
-var errNobodyListens = Errorf(CodeUnavailable, "nobody listens for the chunks any more")
+// errNobodyListens is the cause of an error that has no one to be told to. It is
+// no Error itself, since what works on a transaction changes those.
+var errNobodyListens = errors.New("no responders")
 
 // acknowledge makes room for what was consumed. It reports false if that was
 // never sent.

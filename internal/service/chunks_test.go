@@ -237,6 +237,12 @@ func TestChunksForNobody(t *testing.T) {
 		if !errors.Is(err, errNobodyListens) {
 			t.Fatalf("Send() = %v, want that nobody listens", err)
 		}
+		AsError(err).Retryable = false // as for a client's own transaction
+		other := newStream(t, ChunksConfig{Window: 1})
+		other.chunks.Acknowledge(&Request{Header: nats.Header{statusHeader: {noResponders}}})
+		if failure := AsError(other.chunks.Failure()); failure.Code != CodeUnavailable || !failure.Retryable {
+			t.Errorf("another stream's failure = %+v", *failure)
+		}
 		s.chunks.Fail(err)
 	})
 }
