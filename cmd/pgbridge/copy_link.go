@@ -23,7 +23,8 @@ const (
 	rollbackLimit = 5 * time.Second
 )
 
-// errOutcomeUnknown says that all data was sent, and nothing heard after it.
+// errOutcomeUnknown says that the copy was asked for, or all data sent, and
+// nothing heard after it.
 var errOutcomeUnknown = errors.New("how the copy ended was not heard")
 
 // errReplicaGone is NATS's word that nobody listens any more.
@@ -58,10 +59,14 @@ func (l *copyLink) open(ctx context.Context, to string, body []byte, limit time.
 	case forbidden(ctx):
 		return nil, fmt.Errorf("request %s: NATS forbids it: %w", to, nats.ErrPermissionViolation)
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("request %s: interrupted", to)
+		return nil, unheard(fmt.Errorf("request %s: interrupted", to))
 	}
-	return nil, fmt.Errorf("request %s: no answer within %s", to, limit)
+	return nil, unheard(fmt.Errorf("request %s: no answer within %s", to, limit))
 }
+
+// unheard says that a copy may have been done: nobody here can stop it or hear
+// how it ends.
+func unheard(err error) error { return &copyError{err: errors.Join(errOutcomeUnknown, err)} }
 
 // nobody reports whether m is NATS's word that nobody has received a request.
 func nobody(m *nats.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Status") == "503" }

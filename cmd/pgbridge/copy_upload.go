@@ -178,9 +178,9 @@ func (u *copyUpload) end(ctx context.Context, digest string) (copied, error) {
 			if u.rollback() { // in time
 				return copied{}, err
 			}
-			return copied{}, &copyError{err: errors.Join(errOutcomeUnknown, err)}
+			return copied{}, unheard(err)
 		case err != nil && told.failure == nil, err != nil && told.failure.Code == service.CodeGone:
-			return copied{}, &copyError{err: errors.Join(errOutcomeUnknown, err)}
+			return copied{}, unheard(err)
 		case err != nil:
 			return copied{}, err
 		case len(m.Data) == 0:

@@ -94,6 +94,24 @@ func TestUploadOfSlowInput(t *testing.T) {
 	}
 }
 
+// TestCopyIsInterruptedBeforeItsAnswer cannot know what the server does.
+func TestCopyIsInterruptedBeforeItsAnswer(t *testing.T) {
+	t.Parallel()
+	u := newUploading(t, time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := u.link.open(ctx, "tx.data", nil, time.Minute)
+		ended <- err
+	}()
+	u.next(t)
+	cancel()
+	if err := <-ended; !errors.Is(err, errOutcomeUnknown) {
+		t.Errorf("open() = %v, want that the outcome is unknown", err)
+	}
+}
+
 func TestUploadIsInterruptedAtItsEnd(t *testing.T) {
 	t.Parallel()
 	gone := &nats.Msg{Data: []byte(`{"error": {"code": "gone"}}`), Header: nats.Header{"Nats-Service-Error-Code": {"410"}}}
