@@ -157,8 +157,24 @@ func (k *copyClient) job(ctx context.Context, script string, body []byte) (copie
 	return copied{o.Rows, o.Bytes}, nil
 }
 
-// copy sends the request and does what the answer says.
+// copy copies, and gives the output its name when all of it is there. The
+// output is opened before anything is asked for: what the script copies out it
+// may delete as well.
 func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) {
+	to, err := k.output()
+	if err != nil {
+		return copied{}, err
+	}
+	n, err := k.exchange(ctx, what, to)
+	if err != nil {
+		to.discard()
+		return n, err
+	}
+	return n, to.keep()
+}
+
+// exchange sends the request and does what the answer says.
+func (k *copyClient) exchange(ctx context.Context, what invocation, output io.Writer) (copied, error) {
 	body, err := k.requestBody(ctx, what)
 	if err != nil {
 		return copied{}, err
@@ -194,7 +210,7 @@ func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) 
 	case o.Data != "":
 		return k.in(ctx, link)
 	}
-	return k.out(ctx, link)
+	return k.out(ctx, link, output)
 }
 
 func (k *copyClient) requestBody(ctx context.Context, what invocation) ([]byte, error) {
@@ -218,7 +234,7 @@ func (k *copyClient) requestBody(ctx context.Context, what invocation) ([]byte, 
 
 // in copies a file, or stdin, into PostgreSQL.
 func (k *copyClient) in(ctx context.Context, link *copyLink) (_ copied, err error) {
-	defer func() { link.giveUpAfter(err) }()
+	defer func() { _ = link.giveUpAfter(err) }() // nothing is committed before the end of the data
 	if k.Output != "" {
 		return copied{}, &usageError{errors.New("-o: the script copies into PostgreSQL, and not out of it")}
 	}
@@ -247,23 +263,14 @@ func (k *copyClient) input() (from io.ReadCloser, size int64, err error) {
 }
 
 // out copies to a file, or stdout.
-func (k *copyClient) out(ctx context.Context, link *copyLink) (_ copied, err error) {
-	defer func() { link.giveUpAfter(err) }()
+func (k *copyClient) out(ctx context.Context, link *copyLink, to io.Writer) (_ copied, err error) {
+	defer func() { err = link.giveUpAfter(err) }()
 	if k.file != "" {
 		return copied{}, &usageError{fmt.Errorf("%s: the script copies out of PostgreSQL, and not into it; -o names the output", k.file)}
 	}
-	to, err := k.output()
-	if err != nil {
-		return copied{}, err
-	}
 	bar := k.bar(0)
 	defer bar.stop()
-	n, err := link.download(ctx, to, bar.add)
-	if err != nil {
-		to.discard()
-		return n, err
-	}
-	return n, to.keep()
+	return link.download(ctx, to, bar.add)
 }
 
 func (k *copyClient) output() (*copyOutput, error) {

@@ -71,13 +71,14 @@ func unheard(err error) error { return &copyError{err: errors.Join(errOutcomeUnk
 // nobody reports whether m is NATS's word that nobody has received a request.
 func nobody(m *nats.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Status") == "503" }
 
-// giveUpAfter rolls the copy's transaction back when it has failed on this side.
-func (l *copyLink) giveUpAfter(err error) {
+// giveUpAfter rolls the copy's transaction back when it has failed on this
+// side. The error says so where that was too late, or nobody answered.
+func (l *copyLink) giveUpAfter(err error) error {
 	var told *copyError
-	if err == nil || errors.As(err, &told) {
-		return
+	if err == nil || errors.As(err, &told) || l.rollback() {
+		return err
 	}
-	_ = l.rollback() // else it stalls, and ends so
+	return unheard(err) // if it is not over it stalls, and ends so
 }
 
 // rollback reports whether the copy's transaction was rolled back.

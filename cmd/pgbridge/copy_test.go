@@ -163,6 +163,24 @@ func TestCopyUsage(t *testing.T) {
 	wantResult(t, r, exitFailed, "", "nobody serves it")
 }
 
+// TestCopyThatMovesRows loses none of them where the output cannot be written.
+func TestCopyThatMovesRows(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.write(t, "move", "COPY (SELECT customer FROM orders) TO STDOUT;\nDELETE FROM orders")
+	s.serve(t)
+	testenv.Exec(t, s.url, "INSERT INTO orders (customer, total) VALUES ('Ada', 1)")
+	out := filepath.Join(t.TempDir(), "none", "out")
+	wantResult(t, s.copy(t, "", "move", "-o", out), exitFailed, "", "nothing was copied")
+	if got := s.orders(t); got != 1 {
+		t.Errorf("%d orders are left, want 1", got)
+	}
+	wantResult(t, s.copy(t, "", "move"), exitOK, "Ada\n", "all rows were copied: 1,")
+	if got := s.orders(t); got != 0 {
+		t.Errorf("%d orders are left, want none", got)
+	}
+}
+
 // TestCopyIsInterrupted stops copies on the client's side.
 func TestCopyIsInterrupted(t *testing.T) {
 	t.Parallel()

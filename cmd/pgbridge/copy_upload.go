@@ -175,10 +175,7 @@ func (u *copyUpload) end(ctx context.Context, digest string) (copied, error) {
 		var told *copyError
 		switch {
 		case err != nil && !errors.As(err, &told):
-			if u.rollback() { // in time
-				return copied{}, err
-			}
-			return copied{}, unheard(err)
+			return copied{}, u.giveUpAfter(err)
 		case err != nil && told.failure == nil, err != nil && told.failure.Code == service.CodeGone:
 			return copied{}, unheard(err)
 		case err != nil:
