@@ -161,6 +161,9 @@ func (k *copyClient) job(ctx context.Context, script string, body []byte) (copie
 // output is opened before anything is asked for: what the script copies out it
 // may delete as well.
 func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) {
+	if err := k.direction(ctx, what.script); err != nil {
+		return copied{}, err
+	}
 	to, err := k.output()
 	if err != nil {
 		return copied{}, err
@@ -171,6 +174,35 @@ func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) 
 		return n, err
 	}
 	return n, to.keep()
+}
+
+// direction refuses a file that does not go with the script before anything is
+// asked for. A user who may copy need not be allowed to ask for a script's kind:
+// then it is found out later.
+func (k *copyClient) direction(ctx context.Context, script string) error {
+	if script == "" || k.file == "" && k.Output == "" {
+		return nil
+	}
+	reply, err := k.request(ctx, nats.NewMsg(k.runClient.subject("describe", script)), answerLimit)
+	if err != nil {
+		return nil
+	}
+	var described struct{ Kind string }
+	if err := json.Unmarshal(reply.Data, &described); err != nil || !strings.HasPrefix(described.Kind, "copy ") {
+		return nil
+	}
+	return k.suits(described.Kind == "copy in")
+}
+
+// suits refuses a file of the wrong direction.
+func (k *copyClient) suits(in bool) error {
+	switch {
+	case in && k.Output != "":
+		return &usageError{errors.New("-o: the script copies into PostgreSQL, and not out of it")}
+	case !in && k.file != "":
+		return &usageError{fmt.Errorf("%s: the script copies out of PostgreSQL, and not into it; -o names the output", k.file)}
+	}
+	return nil
 }
 
 // exchange sends the request and does what the answer says.
@@ -235,8 +267,8 @@ func (k *copyClient) requestBody(ctx context.Context, what invocation) ([]byte, 
 // in copies a file, or stdin, into PostgreSQL.
 func (k *copyClient) in(ctx context.Context, link *copyLink) (_ copied, err error) {
 	defer func() { _ = link.giveUpAfter(err) }() // nothing is committed before the end of the data
-	if k.Output != "" {
-		return copied{}, &usageError{errors.New("-o: the script copies into PostgreSQL, and not out of it")}
+	if err := k.suits(true); err != nil {
+		return copied{}, err
 	}
 	from, size, err := k.input()
 	if err != nil {
@@ -265,8 +297,8 @@ func (k *copyClient) input() (from io.ReadCloser, size int64, err error) {
 // out copies to a file, or stdout.
 func (k *copyClient) out(ctx context.Context, link *copyLink, to io.Writer) (_ copied, err error) {
 	defer func() { err = link.giveUpAfter(err) }()
-	if k.file != "" {
-		return copied{}, &usageError{fmt.Errorf("%s: the script copies out of PostgreSQL, and not into it; -o names the output", k.file)}
+	if err := k.suits(false); err != nil {
+		return copied{}, err
 	}
 	bar := k.bar(0)
 	defer bar.stop()

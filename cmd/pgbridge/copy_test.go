@@ -170,8 +170,23 @@ func TestCopyThatMovesRows(t *testing.T) {
 	s.write(t, "move", "COPY (SELECT customer FROM orders) TO STDOUT;\nDELETE FROM orders")
 	s.serve(t)
 	testenv.Exec(t, s.url, "INSERT INTO orders (customer, total) VALUES ('Ada', 1)")
+	spy := s.bus.Connect(t)
+	copies, err := spy.SubscribeSync("pgbridge.copy.>")
+	if err == nil {
+		err = spy.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := filepath.Join(t.TempDir(), "none", "out")
 	wantResult(t, s.copy(t, "", "move", "-o", out), exitFailed, "", "nothing was copied")
+	wantResult(t, s.copy(t, "", "move", out), exitUsage, "", "the script copies out of PostgreSQL")
+	if err := spy.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := copies.Pending(); n > 0 || err != nil {
+		t.Errorf("%d copies were asked for, %v", n, err)
+	}
 	if got := s.orders(t); got != 1 {
 		t.Errorf("%d orders are left, want 1", got)
 	}
