@@ -172,6 +172,44 @@ func TestExtensionInAClientsTransaction(t *testing.T) {
 	equal(t, "a direct answer after the end", w.ask(tx+".now", ``).body, `{"there": false}`)
 }
 
+// breaks is an extension whose work panics.
+func breaks(c *txrunner.Config) {
+	c.Extensions = append(c.Extensions, txrunner.Extension{
+		Verb: "break", Accepts: func(*script.Script) *service.Error { return nil },
+		Open: func(ctx context.Context, t *txrunner.Task) {
+			if _, err := t.Begin(ctx); err != nil {
+				t.Request.Answer(service.Reply{}, err)
+				return
+			}
+			_ = t.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
+				if err := w.Statements(ctx, 0, len(t.Script().Statements), true); err != nil {
+					return err
+				}
+				panic("a defect")
+			})
+		},
+	})
+}
+
+// TestPanicOfAnExtension would wait for a connection, and at the end for the
+// runner, if the panic kept the transaction.
+func TestPanicOfAnExtension(t *testing.T) {
+	t.Parallel()
+	w := newCountWorld(t)
+	r := w.serve(breaks, func(c *txrunner.Config) { c.PinnedConnections = 1 })
+	w.fails("internal", "break.series", `{"params": {"id": 10, "n": 3}}`)
+	tx := w.begin(``)
+	w.fails("internal", tx+".break.series", `{"params": {"id": 10, "n": 3}}`)
+	if e := w.failsIn("ended", "gone", tx+".run.series", ``); !strings.Contains(e.Message, "defect") {
+		t.Errorf("the reason is %q", e.Message)
+	}
+	w.state("ended", w.begin(``)+".rollback", ``)
+	equal(t, "accounts", value[int](w, "SELECT count(*)::int FROM account WHERE id = 10"), 0)
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestExtensionThatIsNotThere(t *testing.T) {
 	t.Parallel()
 	w := newCountWorld(t)

@@ -70,8 +70,26 @@ func (t *Transaction) do(ctx context.Context, work func(context.Context, *sessio
 		t.turn <- struct{}{}
 		return err
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			t.abandon()
+		}
+	}()
 	reason, err := work(ctx, t.session)
+	returned = true
 	return t.stop(reason, err)
+}
+
+// abandon ends the transaction during a panic of its work: nobody knows what
+// the connection is in the middle of, and nobody else would give it back.
+func (t *Transaction) abandon() {
+	t.session.close()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cancel()
+	t.cancel = nil
+	t.finishLocked("a defect has stopped its work")
 }
 
 // start marks the transaction as busy.
