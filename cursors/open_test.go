@@ -180,6 +180,14 @@ func TestPagesAreAskedForAgain(t *testing.T) {
 		equal(t, "page 7", last.rows()+fmt.Sprint(last.Done)+last.state(), "[4][5]trueended")
 	}
 	w.fails("gone", tx+".fetch", `{"cursor": "c1", "page": 8}`)
+
+	// Each cursor counts its own pages.
+	tx = w.works("cursor.numbers", `{"params": {"n": 3}, "count": 1}`).Tx
+	w.works(tx+".cursor.numbers", `{"params": {"n": 5}, "count": 4}`)
+	equal(t, "one's page", w.works(tx+".fetch", `{"cursor": "c2", "page": 2}`).rows(), "[5]")
+	equal(t, "the other's", w.works(tx+".fetch", `{"cursor": "c1", "page": 2}`).rows(), "[2][3]")
+	equal(t, "that again", w.works(tx+".fetch", `{"cursor": "c1", "page": 2}`).rows(), "[2][3]")
+	w.fails("gone", tx+".fetch", `{"cursor": "c2", "page": 2}`)
 }
 
 func TestWhereCurrentOf(t *testing.T) {

@@ -29,7 +29,7 @@ const (
 // New returns what makes a [txrunner.Runner] serve cursors; it belongs into
 // [txrunner.Config.Extensions] of one Runner.
 func New() txrunner.Extension {
-	r := &registry{open: make(map[string]*set), parting: make(map[string]answered)}
+	r := &registry{open: make(map[string]*set), parting: make(map[string]parting)}
 	return txrunner.Extension{
 		Verb: verb, Accepts: accepts, Open: r.serveOpen,
 		Verbs: map[string]txrunner.Verb{
@@ -64,8 +64,8 @@ type registry struct {
 
 	mu      sync.Mutex // guards the rest
 	open    map[string]*set
-	parting map[string]answered // last pages of transactions that ended with them
-	order   []string            // their ids
+	parting map[string]parting // last pages of transactions that ended with them
+	order   []string           // their ids
 }
 
 // of returns the cursors of a transaction; own says that it was begun for one.
@@ -113,9 +113,16 @@ func readVerb(request *service.Request) (service.Fields, error) {
 	return service.ReadFields(request.Data)
 }
 
+// parting is the page with which a transaction has ended.
+type parting struct {
+	cursor string
+	number int64
+	body   []byte
+}
+
 // part keeps the last page of a transaction that has ended with it, so that it
 // can be asked for again.
-func (r *registry) part(id string, last answered) {
+func (r *registry) part(id string, last parting) {
 	if last.number == 0 {
 		return
 	}
@@ -136,14 +143,15 @@ func (r *registry) lateFetch(request *service.Request, _ string) (service.Reply,
 	if err != nil {
 		return service.Reply{}, false
 	}
+	var name string
 	var number int64
-	if f.Read("page", "a number", &number) != nil || number == 0 {
+	if f.Read("cursor", "a string", &name) != nil || f.Read("page", "a number", &number) != nil || number == 0 {
 		return service.Reply{}, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.parting[request.Tokens[0]]
-	return service.Reply{Data: last.body}, last.number == number
+	return service.Reply{Data: last.body}, last.number == number && last.cursor == name
 }
 
 // lateClose answers a close after the end that it asks for.

@@ -35,8 +35,8 @@ func (s *set) fetch(ctx context.Context, request *service.Request, f service.Fie
 		return nil, err
 	}
 	c.answered = answered{a.number, body, err}
-	if s.tx.State() == txrunner.StateEnded {
-		s.registry.part(s.tx.ID(), c.answered)
+	if err == nil && s.tx.State() == txrunner.StateEnded {
+		s.registry.part(s.tx.ID(), parting{c.name, a.number, body})
 	}
 	return body, err
 }
