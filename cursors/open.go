@@ -120,13 +120,20 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 	c := newCursor(o.name, task)
 	c.scroll, c.hold = o.scroll, o.hold
 	c.sizes = s.registry.sizes.of(task.Script().Name)
+	if d.Columns == nil { // SELECT FROM has none
+		d.Columns = w.Known(d.Fields)
+	}
 	c.describe(d.Fields, d.Columns)
+	header := s.opened(c)
+	if len(header)+pageEnd > task.ReplyLimit() {
+		return nil, service.Errorf(service.CodeTooLarge, "the names of %d columns do not fit one message", len(d.Fields))
+	}
 	s.cursors[c.name] = c
 	if err := w.Send(ctx, c.declaration(d)); err != nil {
 		return nil, err
 	}
 	c.sent = true
-	p := c.newPage(s.opened(c), o.bytes)
+	p := c.newPage(header, o.bytes)
 	p.opening = true
 	done := false
 	var err error

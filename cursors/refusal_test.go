@@ -17,6 +17,7 @@ func TestRefusals(t *testing.T) {
 		"write":   "CREATE TABLE made (id int);",
 		"copy":    "COPY (SELECT 1) TO STDOUT;",
 		"call":    "CALL nothing();",
+		"bare":    "SELECT FROM generate_series(1, 3);",
 	})
 	w.sql("CREATE PROCEDURE nothing() LANGUAGE sql AS ''")
 	w.serve()
@@ -36,6 +37,9 @@ func TestRefusals(t *testing.T) {
 	w.fails("invalid_request", "cursor.copy", "")
 	w.fails("invalid_request", "cursor.call", "")
 	w.fails("invalid_request", "cursor", `{"sql": "DELETE FROM pg_class"}`)
+	bare := w.works("cursor.bare", `{"count": 2}`)
+	equal(t, "rows without columns", bare.rows()+fmt.Sprint(len(bare.Columns)), "[][]0")
+	equal(t, "the others", w.works(bare.Tx+".fetch", `{"cursor": "c1"}`).rows(), "[]")
 
 	tx := w.works("begin", "").Tx
 	w.works(tx+".cursor.numbers", `{"count": 3}`)
@@ -67,6 +71,24 @@ func TestRefusals(t *testing.T) {
 	twice := w.fails("not_found", tx+".close", `{"cursor": "c1"}`)
 	equal(t, "closed twice", twice.state(), "active")
 	w.works(tx+".commit", "")
+}
+
+// TestTitlesBeyondAMessage opens a cursor of which not even the columns' names
+// fit.
+func TestTitlesBeyondAMessage(t *testing.T) {
+	t.Parallel()
+	titles := make([]string, 1200)
+	for i := range titles {
+		titles[i] = fmt.Sprintf("1 AS a_rather_long_name_of_a_column_that_is_there_%04d", i)
+	}
+	w := newWorld(t, map[string]string{"wide": "SELECT " + strings.Join(titles, ", ") + ";"},
+		func(o *server.Options) { o.MaxPayload = 64 << 10 })
+	w.serve()
+	w.fails("too_large", "cursor.wide", "")
+	tx := w.works("begin", "").Tx
+	equal(t, "state", w.fails("too_large", tx+".cursor.wide", "").state(), "active")
+	w.works(tx+".rollback", "")
+	w.wantIdle() // nobody would know the other transaction
 }
 
 // TestLargeRows reads rows beyond a message, over and over, in all ways.
