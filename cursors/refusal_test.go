@@ -54,7 +54,7 @@ func TestRefusals(t *testing.T) {
 		{"invalid_request", "move", `{"cursor": "c1", "direction": "backward"}`}, {"invalid_request", "move", `{"cursor": "c1", "direction": "absolute", "count": -1}`},
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "count": "ten"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "count": 1e9999}`},
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "count": 1, "direction": "next"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "sideways"}`},
-		{"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "absolute"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "relative", "count": "all"}`},
+		{"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "absolute"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "relative", "count": null}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "relative", "count": "all"}`},
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "page": -1}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "rows": "array"}`},
 		{"invalid_request", "move", `{"cursor": "scrolls", "max_bytes": 1}`}, {"invalid_request", "close", `{"cursor": "scrolls", "count": 1}`},
 		{"invalid_request", "stream", `{"cursor": "c1", "count": 0}`}, {"invalid_request", "stream", `{"cursor": "c1", "window_bytes": 0}`}, {"invalid_request", "stream", `{"cursor": "c1", "stall_ms": 0}`},

@@ -36,7 +36,8 @@ func readTravel(f service.Fields, rows int64) (travel, error) {
 	if err != nil {
 		return travel{}, err
 	}
-	_, counted := f["count"]
+	value, counted := f["count"]
+	counted = counted && string(value) != "null" // that is as good as absent
 	n, err := readCount(f, rows)
 	if err != nil {
 		return travel{}, err
