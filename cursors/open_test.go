@@ -148,6 +148,21 @@ func TestHeldCursors(t *testing.T) {
 	})
 }
 
+// TestHeldCursorsThatAreGone commits when what was to be held is there no more.
+func TestHeldCursorsThatAreGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, basics)
+	w.write("close", "CLOSE c1;")
+	w.serve()
+	for _, c := range []struct{ verb, body string }{{"rollback_to", `{"name": "s"}`}, {"run.close", ""}} {
+		tx := w.works("begin", "").Tx
+		w.works(tx+".savepoint", `{"name": "s"}`)
+		w.works(tx+".cursor.numbers", `{"params": {"n": 9}, "count": 1, "hold": true}`)
+		w.works(tx+"."+c.verb, c.body)
+		equal(t, "after COMMIT and "+c.verb, w.works(tx+".commit", "").state(), "ended")
+	}
+}
+
 func TestHoldThatFailsAtCommit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, basics)

@@ -99,6 +99,7 @@ var countScripts = map[string]string{
 	"series":  "INSERT INTO account VALUES (@id, 0); SELECT g FROM generate_series(1, @n::int) g",
 	"refused": "INSERT INTO account VALUES (9, 0);\nSELECT g\n  FROM generate_series(1, 2) g WHERE 1 / @n::int > 0",
 	"writes":  "DELETE FROM account",
+	"declare": "DO $$ BEGIN EXECUTE 'DECLARE a CURSOR WITH HOLD FOR SELECT 1'; EXECUTE 'DECLARE b CURSOR WITH HOLD FOR SELECT 2'; END $$",
 }
 
 func withCounts(c *txrunner.Config) { c.Extensions = append(c.Extensions, counts()) }
@@ -162,6 +163,7 @@ func TestExtensionInAClientsTransaction(t *testing.T) {
 	w.state("active", tx+".rollback_to", `{"name": "before"}`)
 	w.state("active", tx+".count.series", `{"params": {"id": 12, "n": 1}}`)
 
+	w.state("active", tx+".run.declare", ``)
 	w.client.Publish(tx+".hold", []byte("xx")) // two cursors
 	w.state("held", tx+".commit", ``)
 	equal(t, "accounts", value[int](w, "SELECT count(*)::int FROM account WHERE id >= 10"), 1)

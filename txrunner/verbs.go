@@ -225,11 +225,27 @@ func (t *Transaction) serveCommit(ctx context.Context, request *service.Request,
 		}
 		err := t.execute(ctx, s, stepCommit, "COMMIT")
 		if err == nil {
+			t.recount(ctx, s)
 			return "it was committed", nil
 		}
 		return "COMMIT failed", err
 	})
 	return []byte(emptyObject), err
+}
+
+// recount finds out after COMMIT whether the cursors that were to outlive it are
+// there: a script can have closed them, or a savepoint taken them away.
+func (t *Transaction) recount(ctx context.Context, s *session) {
+	t.mu.Lock()
+	held := t.held
+	t.mu.Unlock()
+	if held == 0 || s.lost() {
+		return
+	}
+	results, err := s.conn.Exec(ctx, "SELECT FROM pg_catalog.pg_cursors WHERE is_holdable").ReadAll()
+	if err == nil && len(results) == 1 {
+		t.Hold(min(held, len(results[0].Rows)))
+	}
 }
 
 // execute sends one statement that a client has asked for, as the login's own
