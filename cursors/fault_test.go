@@ -181,7 +181,7 @@ func TestErrorsNameThePlace(t *testing.T) {
 func TestTimeRunsOut(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{
-		"slow":    "-- timeout: 500ms\nSELECT g, pg_sleep(0.01) FROM generate_series(1, 1000000) g;",
+		"slow":    "-- timeout: 2s\nSELECT g, pg_sleep(0.01) FROM generate_series(1, 1000000) g;",
 		"numbers": "SELECT g FROM generate_series(1, 5) g;",
 	})
 	w.serve(func(c *txrunner.Config) { c.PinnedConnections = 1 })
