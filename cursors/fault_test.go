@@ -161,6 +161,29 @@ func TestSchemaChanges(t *testing.T) {
 	equal(t, "without the table", gone.Error.SQLState+fmt.Sprint(gone.Error.Statement, gone.Error.Position), "42P011 22")
 }
 
+// TestCommitThatFailsBehindTheLastPage has a constraint that is checked at
+// COMMIT: the client must not get the end without it.
+func TestCommitThatFailsBehindTheLastPage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"orphan": "INSERT INTO child VALUES (1); SELECT g FROM generate_series(1, 3) g;"})
+	w.sql(`CREATE TABLE parent (id int PRIMARY KEY);
+		CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)`)
+	w.serve()
+	equal(t, "all at once", w.fails("sql_error", "cursor.orphan", "").Error.SQLState, "23503")
+	open := func() string { return w.works("cursor.orphan", `{"count": 1}`).Tx }
+	tx := open()
+	last := w.fails("sql_error", tx+".fetch", `{"cursor": "c1", "page": 2}`)
+	equal(t, "the last page", last.Error.SQLState+last.state(), "23503ended")
+	w.fails("gone", tx+".fetch", `{"cursor": "c1", "page": 2}`)
+	equal(t, "close", w.fails("sql_error", open()+".close", `{"cursor": "c1"}`).Error.SQLState, "23503")
+	r := w.streamed(open(), `{"cursor": "c1"}`, true)
+	if r.err == nil || r.err.SQLState != "23503" || r.end.Get("Pgbridge-Rows") != "" {
+		t.Errorf("the stream ended with %+v and %v", r.err, r.end)
+	}
+	equal(t, "rows", testenv.Value[int](t, w.pg, "SELECT count(*)::int FROM child"), 0)
+	w.wantIdle()
+}
+
 func TestErrorsNameThePlace(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{
