@@ -191,6 +191,22 @@ func TestStreamThatNobodyAcknowledges(t *testing.T) {
 	w.wantGone(tx)
 }
 
+// TestSlowStreamIsNotIdle asks PostgreSQL how long it may wait: a client that
+// takes one chunk after the other, each within stall_ms, is not to be cut off.
+func TestSlowStreamIsNotIdle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"idle": "SELECT current_setting('idle_in_transaction_session_timeout') FROM generate_series(1, 3);"})
+	w.serve(func(c *txrunner.Config) { c.IdleTimeout, c.Lifetime = 10*time.Second, time.Hour })
+	tx := w.works("begin", "").Tx
+	equal(t, "in a page", w.works(tx+".cursor.idle", `{"count": 1, "scroll": true}`).rows(), `["15s"]`)
+	r := w.streamed(tx, `{"cursor": "c1"}`, true)
+	if len(r.rows) != 2 || string(r.rows[0]) == `["15s"]` {
+		t.Errorf("in a stream %s, want more than a page's", r.rows)
+	}
+	equal(t, "in a page again", w.works(tx+".fetch", `{"cursor": "c1", "direction": "prior"}`).rows(), `["15s"]`)
+	w.works(tx+".rollback", "")
+}
+
 func TestLeaseRunsOutDuringAStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, streams)

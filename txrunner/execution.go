@@ -30,6 +30,7 @@ type execution struct {
 	flow
 	result
 	pinned  *Transaction // nil: a transaction of its own
+	paced   bool         // by the client: PostgreSQL may wait as long as the work lasts
 	attempt int          // from 1
 
 	statements []*description // by statement; nil: not known
@@ -105,7 +106,11 @@ func (x *execution) know(ctx context.Context) error {
 // begin opens the transaction and sets what holds during the call.
 func (x *execution) begin() {
 	if x.pinned != nil {
-		x.own(stepOwn, pinnedSettingsSQL, []byte(x.caller), statementTimeout(x.deadline), x.role(), x.pinned.serverIdle())
+		limit, idle := statementTimeout(x.deadline), x.pinned.serverIdle()
+		if x.paced {
+			idle = limit
+		}
+		x.own(stepOwn, pinnedSettingsSQL, []byte(x.caller), limit, x.role(), idle)
 		return
 	}
 	x.neutral()

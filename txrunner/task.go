@@ -22,8 +22,9 @@ type Task struct {
 	// has to read them, and to call End before anything else is done.
 	Fields service.Fields
 	// Deadline is when the work on the connection is cancelled. Zero means the
-	// end of the transaction's lifetime. At first it is what the request, the
-	// script and the configuration allow for a run.
+	// end of the transaction's lifetime, and that PostgreSQL may be idle so long:
+	// the client sets the pace. At first it is what the request, the script and
+	// the configuration allow for a run.
 	Deadline time.Time
 
 	runner    *Runner
@@ -140,7 +141,7 @@ func (k *Task) Do(ctx context.Context, work func(context.Context, *Work) error) 
 	ctx, cancel := context.WithDeadline(ctx, c.deadline)
 	defer cancel()
 	w := &Work{task: k, execution: execution{
-		call: &c, attempt: 1, pinned: k.tx, flow: flow{session: k.tx.session},
+		call: &c, attempt: 1, pinned: k.tx, paced: k.Deadline.IsZero(), flow: flow{session: k.tx.session},
 		result: result{limit: k.runner.replyLimit(), format: c.format},
 	}}
 	err := k.tx.do(ctx, func(ctx context.Context, s *session) (string, error) {
