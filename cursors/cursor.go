@@ -75,11 +75,19 @@ func (c *cursor) describe(fields []pgconn.FieldDescription, columns *rows.Column
 // newPage begins a page in the cursor's buffer, which ends the last one.
 func (c *cursor) newPage(start string, soft int) *page {
 	hard := c.task.ReplyLimit()
-	if cap(c.buffer) > 4*hard {
-		c.buffer = nil
-	}
 	c.answered = answered{}
 	return &page{body: append(c.buffer[:0], start...), soft: min(soft, hard), hard: hard}
+}
+
+// keptBytes is the largest page whose memory an idle cursor keeps.
+const keptBytes = 256 << 10
+
+// keep lets the next page use a page's memory again.
+func (c *cursor) keep(body []byte) {
+	c.buffer = nil
+	if cap(body) <= keptBytes {
+		c.buffer = body
+	}
 }
 
 func (c *cursor) atEnd() bool { return c.last >= 0 && c.pos > c.last }

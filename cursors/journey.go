@@ -3,6 +3,7 @@ package cursors
 import (
 	"context"
 	"fmt"
+	"math"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -134,6 +135,17 @@ func (c *cursor) skip(ctx context.Context, w *txrunner.Work, n int64) error {
 		c.pos = c.server
 		return nil
 	}
+	for n > math.MaxInt32 && n != all { // more than a MOVE can take
+		if err := c.forward(ctx, w, math.MaxInt32); err != nil {
+			return err
+		}
+		n -= math.MaxInt32
+	}
+	return c.forward(ctx, w, n)
+}
+
+// forward sends one MOVE.
+func (c *cursor) forward(ctx context.Context, w *txrunner.Work, n int64) error {
 	return c.send(ctx, w, fmt.Sprintf("MOVE FORWARD %s FROM %s", countWord(n), c.quoted), func(from *pgconn.ResultReader) error {
 		return c.land(from, forward, n)
 	})

@@ -108,6 +108,9 @@ func (s *set) name(o *opening) error {
 		s.names++
 		o.name = fmt.Sprintf("c%d", s.names)
 	}
+	if err := s.room(1); err != nil {
+		return err
+	}
 	if s.cursors[o.name] != nil {
 		return service.Errorf(service.CodeInvalidRequest, "field \"name\": the transaction has a cursor %q already", o.name)
 	}
@@ -146,7 +149,7 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 		delete(s.cursors, c.name)
 		return nil, err
 	}
-	c.buffer = p.body
+	c.keep(p.body)
 	s.registry.sizes.remember(task.Script().Name, c.sizes)
 	s.tellHeld()
 	return p.finish(done), s.endIfOver(ctx, w)

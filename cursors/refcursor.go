@@ -59,6 +59,9 @@ func (s *set) adopt(ctx context.Context, w *txrunner.Work, task *txrunner.Task, 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.room(len(names)); err != nil {
+		return nil, err
+	}
 	there, err := listCursors(ctx, w)
 	if err != nil {
 		return nil, err

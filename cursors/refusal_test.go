@@ -157,3 +157,26 @@ func TestLargeRows(t *testing.T) {
 	equal(t, "one of the large ones", len(large.Rows), 1)
 	equal(t, "the second of them", string(w.works(large.Tx+".fetch", `{"cursor": "c1"}`).Rows[0][:2]), "[2")
 }
+
+// TestTooManyCursors: each costs memory, and a client could open any number.
+func TestTooManyCursors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"one": "SELECT 1;", "many": "SELECT opened(5);"})
+	w.sql(`CREATE FUNCTION opened(n int) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
+		DECLARE r refcursor;
+		BEGIN FOR i IN 1 .. n LOOP r := NULL; OPEN r FOR SELECT i; RETURN NEXT r; END LOOP; END $$`)
+	w.serve()
+	tx := w.works("begin", "").Tx
+	for range 64 {
+		w.works(tx+".cursor.one", `{"count": 0}`)
+	}
+	w.fails("invalid_request", tx+".cursor.one", "")
+	w.works(tx+".close", `{"cursor": "c1"}`)
+	w.works(tx+".cursor.one", "")
+	w.works(tx+".rollback", "")
+	tx = w.works("begin", "").Tx
+	for range 60 {
+		w.works(tx+".cursor.one", `{"count": 0}`)
+	}
+	w.fails("invalid_request", tx+".cursor.many", "")
+}

@@ -8,6 +8,18 @@ import (
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
+// maxCursors is how many cursors one transaction may have: each keeps a page, and
+// rows that were read and not sent.
+const maxCursors = 64
+
+// room refuses more cursors than there may be.
+func (s *set) room(more int) error {
+	if len(s.cursors)+more > maxCursors {
+		return service.Errorf(service.CodeInvalidRequest, "a transaction has at most %d cursors: close some", maxCursors)
+	}
+	return nil
+}
+
 // set are the cursors of one transaction. It is used in the transaction's
 // turns.
 type set struct {

@@ -88,7 +88,11 @@ func (s *set) page(ctx context.Context, w *txrunner.Work, c *cursor, a asked) ([
 	if errors.Is(err, errGrown) {
 		return nil, s.giveUp(ctx, w, c)
 	}
-	c.buffer = p.body
+	if a.number > 0 {
+		c.buffer = p.body // it may be asked for again
+	} else {
+		c.keep(p.body)
+	}
 	if err != nil {
 		return nil, err
 	}

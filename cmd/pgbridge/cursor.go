@@ -60,8 +60,9 @@ func (cmd cursorCmd) Run(ctx context.Context, p *process) error {
 // cursorClient reads one cursor.
 type cursorClient struct {
 	*runClient
-	csv bool
-	tx  string
+	csv    bool
+	tx     string
+	cursor string
 }
 
 // cursorPage is a reply to a request about the cursor.
@@ -72,10 +73,13 @@ type cursorPage struct {
 	Rows    [][]json.RawMessage `json:"rows"`
 	Done    bool                `json:"done"`
 	Error   *service.Error      `json:"error"`
-	Cursors []json.RawMessage   `json:"cursors"`
+	Cursors []cursorTitle       `json:"cursors"` // those that the script has opened itself
 }
 
-const cursorName = "pgbridge_cursor"
+type cursorTitle struct {
+	Cursor  string      `json:"cursor"`
+	Columns []runColumn `json:"columns"`
+}
 
 func (k *cursorClient) read(ctx context.Context, what invocation, write bool) error {
 	terminal := openTerminal(k.process)
@@ -91,7 +95,7 @@ func (k *cursorClient) open(ctx context.Context, what invocation, fields map[str
 	if err != nil {
 		return cursorPage{}, err
 	}
-	all := map[string]any{"name": cursorName}
+	all := make(map[string]any)
 	if err := json.Unmarshal(body, &all); err != nil {
 		return cursorPage{}, fmt.Errorf("encode the request: %w", err)
 	}
@@ -99,8 +103,18 @@ func (k *cursorClient) open(ctx context.Context, what invocation, fields map[str
 		all[name] = value
 	}
 	first, err := k.ask(ctx, k.runClient.subject("cursor", what.script), all)
-	k.tx = first.Tx
-	return first, err
+	if err != nil {
+		return first, err
+	}
+	k.tx, k.cursor = first.Tx, first.Cursor
+	switch n := len(first.Cursors); {
+	case n == 1:
+		k.cursor, first.Columns = first.Cursors[0].Cursor, first.Cursors[0].Columns
+	case first.Cursor == "":
+		k.close()
+		return first, fmt.Errorf("the script opens %d cursors, and this reads one", n)
+	}
+	return first, nil
 }
 
 // ask sends a request and returns the reply; one that is an error is returned
@@ -128,7 +142,7 @@ func (k *cursorClient) ask(ctx context.Context, to string, fields map[string]any
 
 // verb sends a request about the open cursor.
 func (k *cursorClient) verb(ctx context.Context, name string, fields map[string]any) (cursorPage, error) {
-	all := map[string]any{"cursor": cursorName}
+	all := map[string]any{"cursor": k.cursor}
 	for field, value := range fields {
 		all[field] = value
 	}
@@ -175,7 +189,11 @@ func (k *cursorClient) receive(ctx context.Context, first cursorPage, to io.Writ
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
-	begun, err := link.open(ctx, k.tx+".stream", []byte(`{"cursor":"`+cursorName+`"}`), k.patience())
+	request, err := json.Marshal(map[string]string{"cursor": k.cursor})
+	if err != nil {
+		return fmt.Errorf("encode the request: %w", err)
+	}
+	begun, err := link.open(ctx, k.tx+".stream", request, k.patience())
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,10 @@ func TestCursorWritesAllRows(t *testing.T) {
 		1}'::json AS j, ARRAY[g] AS list FROM generate_series(1, @n::int) g;`)
 	s.write(t, "large", "SELECT g, repeat('x', CASE WHEN g = 3 THEN 2000000 ELSE 1 END) FROM generate_series(1, 5) g;")
 	s.write(t, "breaks", "SELECT 10 / (3000 - g) AS x FROM generate_series(1, 9000) g;")
+	s.write(t, "opened", "SELECT opened(@n);")
+	testenv.Exec(t, s.url, `CREATE FUNCTION opened(n int) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
+		DECLARE r refcursor;
+		BEGIN FOR i IN 1 .. n LOOP r := NULL; OPEN r FOR SELECT i AS row; RETURN NEXT r; END LOOP; END $$`)
 	s.serve(t, "--set", "sql=true")
 
 	r := s.cursor(t, "mixed", "n=5000")
@@ -50,6 +54,8 @@ func TestCursorWritesAllRows(t *testing.T) {
 	wantResult(t, s.cursor(t, "mixed", "n=0"), exitOK, "", "")
 	wantResult(t, s.cursor(t, "large"), exitFailed, `{"g":2,"repeat":"x"}`, "too_large: row 3 does not fit one message")
 	wantResult(t, s.cursor(t, "breaks"), exitFailed, "", "SQLSTATE: 22012")
+	wantResult(t, s.cursor(t, "opened", "n=1"), exitOK, `{"row":1}`, "")
+	wantResult(t, s.cursor(t, "opened", "n=2"), exitFailed, "", "opens 2 cursors")
 	wantResult(t, s.cursor(t, "nowhere"), exitFailed, "", "pgbridge: not_found")
 	wantResult(t, s.cursor(t, "transfer", "source=1", "target=2", "amount=1"), exitFailed, "", "pgbridge: invalid_request")
 	s.idle(t)
