@@ -150,10 +150,11 @@ func (d *playground) openNATS(context.Context) error {
 	}
 	d.onClose(func() error { return os.RemoveAll(dir) })
 	e := natsconn.Embedded{Host: "127.0.0.1", Port: server.DEFAULT_PORT, Name: "pgbridge-dev", StoreDir: dir}
-	if e.TryPort() != nil {
-		e.Port = 0
-	}
 	if d.nats, err = e.Start(); err != nil {
+		e.Port = 0
+		d.nats, err = e.Start()
+	}
+	if err != nil {
 		return err
 	}
 	d.onClose(func() error { natsconn.Stop(d.nats); return nil })

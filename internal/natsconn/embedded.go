@@ -67,16 +67,26 @@ func (e Embedded) Start() (*server.Server, error) {
 	fatal := make(chan string, 1)
 	s.SetLoggerV2(serverLog{log: log, fatal: fatal}, false, false, false)
 	s.Start()
-	if s.ReadyForConnections(10 * time.Second) {
-		return s, nil
+	if err := awaitReady(s, fatal); err != nil {
+		Stop(s)
+		return nil, fmt.Errorf("start embedded NATS server: %w", err)
 	}
-	Stop(s)
-	select {
-	case reason := <-fatal:
-		return nil, fmt.Errorf("start embedded NATS server: %s", reason)
-	default:
-		return nil, errors.New("start embedded NATS server: not ready after 10 s")
+	return s, nil
+}
+
+// awaitReady waits until the server accepts connections or has given up.
+func awaitReady(s *server.Server, fatal <-chan string) error {
+	for range 100 {
+		if s.ReadyForConnections(100 * time.Millisecond) {
+			return nil
+		}
+		select {
+		case reason := <-fatal:
+			return errors.New(reason)
+		default:
+		}
 	}
+	return errors.New("not ready after 10 s")
 }
 
 // Stop shuts the server down and waits for it.
