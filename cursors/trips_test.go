@@ -16,7 +16,11 @@ func TestRoundTrips(t *testing.T) {
 		"work":    "SELECT 1;",
 	})
 	counter, through := testenv.NewTripCounter(t, w.pg)
-	w.serve(func(c *txrunner.Config) { c.ConnString, c.PinnedConnections = through, 1 })
+	w.serve(func(c *txrunner.Config) { c.ConnString, c.RunConnections, c.PinnedConnections = through, 1, 1 })
+	// Looking at the scripts at the start takes a connection of its own.
+	testenv.Wait(t, patience, "the check of the scripts to end", func() bool {
+		return testenv.Value[int](t, w.pg, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgbridge'") == 1
+	})
 	count := func(do func()) int64 {
 		before := counter.Trips()
 		do()

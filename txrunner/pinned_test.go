@@ -255,7 +255,9 @@ func TestRollbackTooLate(t *testing.T) {
 	tx := w.begin(``)
 	w.state("active", tx+".run.stubborn", ``)
 	commit := w.async(tx+".commit", ``)
-	w.active(1, "COMMIT")
+	testenv.Wait(t, patience, "COMMIT to be where it cannot be cancelled", func() bool {
+		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'") == 1
+	})
 	e := w.failsIn("ended", "gone", tx+".rollback", ``)
 	if !strings.Contains(e.Message, "committed") {
 		t.Errorf("rollback: message %q, want that it was committed", e.Message)
