@@ -341,7 +341,16 @@ func TestReplicaIsKilled(t *testing.T) {
 	}
 	defer func() { _, _ = io.WriteString(stdin, ""); _ = stdin.Close() }()
 	testenv.Wait(t, patience, "the replica to serve", func() bool {
-		_, err := w.client.Request("pgbridge.describe", nil, time.Second)
+		_, copies := w.client.Request("pgbridge.copy.nothing", nil, time.Second)
+		begun, err := w.client.Request("pgbridge.begin", nil, time.Second)
+		if err != nil || copies != nil {
+			return false
+		}
+		var t struct{ Tx string }
+		if json.Unmarshal(begun.Data, &t) != nil || t.Tx == "" {
+			return false
+		}
+		_, err = w.client.Request(t.Tx+".rollback", nil, time.Second) // its subject is the last to be there
 		return err == nil
 	})
 	u := w.upload("copy.import", "")

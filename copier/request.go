@@ -44,10 +44,11 @@ func (c *Copier) readRequest(f service.Fields, maxChunk int, buckets []string) (
 	if !idPattern.MatchString(r.id) {
 		return r, service.Errorf(service.CodeInvalidRequest, "field \"id\": want 1 to 128 of A-Z a-z 0-9 _ -")
 	}
-	if err := readBytes(f, "chunk_bytes", &r.chunk, maxChunk); err != nil {
+	var err error
+	if r.chunk, err = f.Bytes("chunk_bytes", r.chunk, maxChunk); err != nil {
 		return r, err
 	}
-	if err := readBytes(f, "window_bytes", &r.window, c.config.WindowBytes); err != nil {
+	if r.window, err = f.Bytes("window_bytes", r.window, c.config.WindowBytes); err != nil {
 		return r, err
 	}
 	r.window = max(r.window, r.chunk)
@@ -62,19 +63,6 @@ func (c *Copier) readRequest(f service.Fields, maxChunk int, buckets []string) (
 		return r, err
 	}
 	return r, f.End()
-}
-
-// readBytes reads an optional size.
-func readBytes(f service.Fields, name string, into *int, most int) error {
-	const want = "a number of bytes, a whole one from 1"
-	if err := f.Read(name, want, into); err != nil {
-		return err
-	}
-	if *into < 1 {
-		return service.Errorf(service.CodeInvalidRequest, "field %q: want %s", name, want)
-	}
-	*into = min(*into, most)
-	return nil
 }
 
 func readObject(f service.Fields, buckets []string) (*object, error) {

@@ -32,7 +32,7 @@ func readOpening(f service.Fields, most int) (opening, error) {
 	if o.count < 0 {
 		return o, service.Errorf(service.CodeInvalidRequest, "field \"count\": the first page goes forward")
 	}
-	if o.bytes, err = readBytes(f, "max_bytes", most, most); err != nil {
+	if o.bytes, err = f.Bytes("max_bytes", most, most); err != nil {
 		return o, err
 	}
 	err = errors.Join(f.Read("name", "a string", &o.name),

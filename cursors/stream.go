@@ -34,7 +34,7 @@ func readStreaming(f service.Fields, most time.Duration) (streaming, error) {
 	if s.count < 1 {
 		return s, service.Errorf(service.CodeInvalidRequest, "field \"count\": want at least 1 row in a chunk")
 	}
-	if s.window, err = readBytes(f, "window_bytes", defaultWindow, maxWindow); err != nil {
+	if s.window, err = f.Bytes("window_bytes", defaultWindow, maxWindow); err != nil {
 		return s, err
 	}
 	if s.stall, err = f.Duration("stall_ms"); err != nil {

@@ -54,7 +54,7 @@ func readFetch(f service.Fields, most int) (asked, error) {
 		return asked{}, err
 	}
 	a := asked{travel: t}
-	if a.bytes, err = readBytes(f, "max_bytes", most, most); err != nil {
+	if a.bytes, err = f.Bytes("max_bytes", most, most); err != nil {
 		return asked{}, err
 	}
 	if err := f.Read("page", "a whole number from 1", &a.number); err != nil {
@@ -64,18 +64,6 @@ func readFetch(f service.Fields, most int) (asked, error) {
 		return asked{}, service.Errorf(service.CodeInvalidRequest, "field \"page\": want a whole number from 1")
 	}
 	return a, f.End()
-}
-
-// readBytes reads an optional size, which is capped.
-func readBytes(f service.Fields, name string, missing, most int) (int, error) {
-	n := int64(missing)
-	if err := f.Read(name, "a number of bytes, a whole one from 1", &n); err != nil {
-		return 0, err
-	}
-	if n < 1 {
-		return 0, service.Errorf(service.CodeInvalidRequest, "field %q: want a number of bytes, a whole one from 1", name)
-	}
-	return int(min(n, int64(most))), nil
 }
 
 // page reads one page, and ends the transaction where that was the last.

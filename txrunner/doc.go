@@ -42,4 +42,7 @@
 //	  │ result too large, stop,       │ stop, connection lost
 //	  ▼ connection lost               ▼
 //	ended ◄───────────────────────────┘
+//
+// An [Extension] can have it held after COMMIT, for cursors that outlive that;
+// then it serves those alone, until the last is closed or the lease is over.
 package txrunner

@@ -103,6 +103,20 @@ func (f Fields) Duration(name string) (time.Duration, error) {
 	return time.Duration(min(ms, maxDuration.Milliseconds())) * time.Millisecond, nil
 }
 
+// Bytes reads an optional size; missing is what it is without the field, and a
+// size over most is taken for most.
+func (f Fields) Bytes(name string, missing, most int) (int, error) {
+	const want = "a number of bytes, a whole one from 1"
+	n := int64(missing)
+	if err := f.Read(name, want, &n); err != nil {
+		return 0, err
+	}
+	if n < 1 {
+		return 0, Errorf(CodeInvalidRequest, "field %q: want %s", name, want)
+	}
+	return int(min(n, int64(most))), nil
+}
+
 // Object reads an optional field that is an object.
 func (f Fields) Object(name string) (map[string]json.RawMessage, error) {
 	value, ok := f.Take(name)
