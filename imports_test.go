@@ -1,10 +1,6 @@
 package pgbridge_test
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
-	"os/exec"
 	"path"
 	"slices"
 	"strings"
@@ -15,13 +11,31 @@ const module = "github.com/pgbridge/pgbridge/"
 
 // public says which public packages each of them may import:
 //
-//	cmd/pgbridge → bridge | copier, cursors → txrunner → internal/*
+//	cmd/pgbridge → client/operate → client | bridge | copier, cursors → txrunner → internal/*
 var public = map[string][]string{
-	"cmd/pgbridge": {"bridge", "copier", "cursors", "txrunner"},
-	"bridge":       nil,
-	"copier":       {"txrunner"},
-	"cursors":      {"txrunner"},
-	"txrunner":     nil,
+	"cmd/pgbridge":   {"client", "client/operate", "bridge", "copier", "cursors", "txrunner"},
+	"client":         nil,
+	"client/operate": {"client"},
+	"bridge":         nil,
+	"copier":         {"txrunner"},
+	"cursors":        {"txrunner"},
+	"txrunner":       nil,
+}
+
+// driver says which packages may import lib/pq, which is for the listener only.
+var driver = []string{"bridge/internal/listen", "internal/postgres"}
+
+// wire says which internal packages the client may import.
+var wire = []string{"internal/api", "internal/api/describe", "internal/subject", "internal/wait"}
+
+// owner is the public package to which a package below its internal folder
+// belongs; any other is its own.
+func owner(name string) string {
+	parent, _, nested := strings.Cut(name, "/internal/")
+	if _, isPublic := public[parent]; nested && isPublic {
+		return parent
+	}
+	return name
 }
 
 // listed is a package as go list describes it, with paths in this module cut short.
@@ -34,43 +48,39 @@ type listed struct {
 
 func packages(t *testing.T) []listed {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...").Output()
-	if err != nil {
-		var exit *exec.ExitError
-		errors.As(err, &exit)
-		t.Fatalf("go list: %v\n%s", err, exit.Stderr)
-	}
-	var all []listed
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p listed
-		if err := d.Decode(&p); errors.Is(err, io.EOF) {
-			return all
-		} else if err != nil {
-			t.Fatal(err)
-		}
+	all := goList[listed](t, "list", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	for i := range all {
+		p := &all[i]
 		p.ImportPath = strings.TrimPrefix(p.ImportPath, module)
 		for _, list := range [][]string{p.Imports, p.TestImports, p.XTestImports} {
-			for i := range list {
-				list[i] = strings.TrimPrefix(list[i], module)
+			for j := range list {
+				list[j] = strings.TrimPrefix(list[j], module)
 			}
 		}
-		all = append(all, p)
 	}
+	return all
 }
 
 // forbidden says why importer must not import imported; empty means that it may.
 func forbidden(importer, imported string) string {
-	allowed, fromPublic := public[importer]
+	allowed, fromPublic := public[owner(importer)]
 	_, isPublic := public[imported]
 	switch {
-	case imported == "internal/testenv" && !testOnly(importer):
-		return "testenv is for tests"
-	case strings.HasPrefix(imported, "github.com/lib/pq") && importer != "bridge" && importer != "internal/postgres" && !testOnly(importer):
+	case (imported == "internal/testenv" || imported == "internal/harness") && !testOnly(importer):
+		return "it is for tests"
+	case strings.HasPrefix(imported, "github.com/lib/pq") && !slices.Contains(driver, importer) && !testOnly(importer):
 		return "lib/pq is for the listener"
 	case isPublic && strings.HasPrefix(importer, "internal/") && !testOnly(importer):
 		return "internal packages know nothing of the public ones"
+	case isPublic && imported == owner(importer):
+		return "what belongs to a package does not import it"
+	case importer == "bridge/internal/sequence" && slices.ContainsFunc([]string{"net", "database/", "github.com/jackc/", "github.com/nats-io/"},
+		func(prefix string) bool { return strings.HasPrefix(imported, prefix) }):
+		return "the sequencer does no I/O"
 	case isPublic && fromPublic && !slices.Contains(allowed, imported):
 		return "imports point right"
+	case owner(importer) == "client" && strings.HasPrefix(imported, "internal/") && !slices.Contains(wire, imported):
+		return "a client knows the words of the wire only"
 	}
 	return ""
 }
@@ -78,7 +88,8 @@ func forbidden(importer, imported string) string {
 // testOnly tells the packages that no part of the program imports: they serve
 // tests, measurements and examples.
 func testOnly(name string) bool {
-	return name == "internal/testenv" || name == "internal/bench" || strings.HasPrefix(name, "examples/")
+	return name == "internal/testenv" || name == "internal/harness" || name == "internal/bench" || name == "internal/oracle" ||
+		name == "internal/chaos" || strings.HasPrefix(name, "internal/chaos/") || strings.HasPrefix(name, "examples/")
 }
 
 func TestImportsPointRight(t *testing.T) {
@@ -109,7 +120,7 @@ func TestImportsPointRight(t *testing.T) {
 func TestPackagesHaveAPlace(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
-		_, isPublic := public[p.ImportPath]
+		_, isPublic := public[owner(p.ImportPath)]
 		top, _, _ := strings.Cut(p.ImportPath, "/")
 		if !isPublic && !slices.Contains([]string{"internal", "examples", "deploy", "docs"}, top) && p.ImportPath != path.Clean(module) {
 			t.Errorf("%s has no place in the import graph", p.ImportPath)
@@ -128,8 +139,15 @@ func TestForbidden(t *testing.T) {
 		{"copier", "txrunner", false},
 		{"cursors", "txrunner", false},
 		{"bridge", "internal/service", false},
-		{"bridge", "github.com/lib/pq", false},
+		{"bridge", "bridge/internal/listen", false},
+		{"bridge/internal/listen", "github.com/lib/pq", false},
 		{"internal/postgres", "github.com/lib/pq", false},
+		{"bridge", "github.com/lib/pq", true},
+		{"bridge/internal/sequence", "github.com/lib/pq", true},
+		{"bridge/internal/sequence", "github.com/nats-io/nats.go", true},
+		{"bridge/internal/sequence", "net", true},
+		{"bridge/internal/queue", "bridge", true},
+		{"bridge/internal/queue", "txrunner", true},
 		{"bridge", "txrunner", true},
 		{"bridge", "cmd/pgbridge", true},
 		{"copier", "cursors", true},
@@ -139,7 +157,16 @@ func TestForbidden(t *testing.T) {
 		{"txrunner", "github.com/lib/pq", true},
 		{"internal/rows", "bridge", true},
 		{"internal/service", "txrunner", true},
+		{"cmd/pgbridge", "client", false},
+		{"client", "internal/api", false},
+		{"client/internal/chunks", "internal/service", true},
+		{"client", "internal/natsconn", true},
+		{"client", "txrunner", true},
 		{"cmd/pgbridge", "internal/testenv", true},
+		{"copier", "internal/harness", true},
+		{"internal/harness", "txrunner", false},
+		{"cmd/pgbridge/internal/config", "bridge", false},
+		{"txrunner/internal/session", "copier", true},
 	}
 	for _, tt := range tests {
 		if why := forbidden(tt.importer, tt.imported); (why != "") != tt.want {

@@ -6,18 +6,30 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pgbridge/pgbridge/bridge/internal/control"
+	"github.com/pgbridge/pgbridge/bridge/internal/durable"
+	"github.com/pgbridge/pgbridge/bridge/internal/event"
+	"github.com/pgbridge/pgbridge/bridge/internal/lease"
+	"github.com/pgbridge/pgbridge/bridge/internal/listen"
+	"github.com/pgbridge/pgbridge/bridge/internal/notify"
+	"github.com/pgbridge/pgbridge/bridge/internal/publish"
+	"github.com/pgbridge/pgbridge/bridge/internal/queue"
+	"github.com/pgbridge/pgbridge/bridge/internal/sequence"
+	"github.com/pgbridge/pgbridge/bridge/internal/tell"
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/part"
 	"github.com/pgbridge/pgbridge/internal/postgres"
+	"github.com/pgbridge/pgbridge/internal/problem"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/tracing"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
-
-// notifyConnections is how many connections serve requests to notify.
-const notifyConnections = 2
 
 // Bridge carries notifications from one PostgreSQL database to NATS. Its
 // methods are safe for concurrent use. It is a Prometheus collector.
@@ -25,16 +37,22 @@ type Bridge struct {
 	config    Config
 	settings  *postgres.Settings
 	metrics   *metrics
-	lease     *lease
-	seq       *sequencer
-	control   *control
-	listener  *listener
-	stream    *eventStream
-	core      *corePublisher
-	published *streamPublisher
-	notify    *notifier
+	lease     *lease.Lease
+	seq       *sequence.Sequencer
+	control   *control.Control
+	listener  *listen.Listener
+	stream    *publish.EventStream
+	core      *publish.CorePublisher
+	published *publish.StreamPublisher
+	feed      *durable.Feed
+	notify    *notify.Notifier
+	teller    *tell.Teller
 	service   *service.Service
-	troubles  []*trouble
+	problems  []*problem.Problem
+
+	channels atomic.Int64                            // configured
+	chosen   atomic.Pointer[map[string]*event.Route] // the channels there are
+	pool     atomic.Pointer[pgxpool.Pool]            // for what is asked now and then; nil: Run was not called
 
 	reload sync.Mutex // serializes setChannels
 }
@@ -57,7 +75,7 @@ func New(config Config) (*Bridge, error) {
 	if err := errors.Join(append(f, config.Validate())...); err != nil {
 		return nil, err
 	}
-	b := &Bridge{config: config, settings: settings, metrics: newMetrics(), lease: newLease()}
+	b := &Bridge{config: config, settings: settings, metrics: newMetrics(), lease: lease.New()}
 	if err := b.assemble(); err != nil {
 		return nil, err
 	}
@@ -67,39 +85,54 @@ func New(config Config) (*Bridge, error) {
 // assemble makes the parts and connects them, as the package's picture shows.
 func (b *Bridge) assemble() error {
 	c := b.config
-	replica := randomHex(4)
-	wanted := make(chan struct{}, 1)
-	b.seq = &sequencer{
-		replica: replica, marker: markerChannel(c.Prefix), lease: b.lease, now: time.Now,
-		core: newQueue(c.QueueBytes), stream: newQueue(c.QueueBytes),
-		wantMarker: func() { signal(wanted) },
+	replica := sequence.RandomHex(4)
+	moved := wait.NewSignal()
+	wanted, askListener, askControl := wait.NewSignal(), wait.NewSignal(), wait.NewSignal()
+	b.seq = &sequence.Sequencer{
+		Replica: replica, Marker: sequence.MarkerChannel(c.Prefix), Lease: b.lease, Now: time.Now,
+		Core: queue.NewRing(c.limits(0)), Stream: queue.NewRing(c.limits(keptBytes)),
+		WantMarker: wanted.Raise,
 	}
-	b.control = &control{
-		settings: b.settings, events: c.Events, seq: b.seq, lease: b.lease, log: c.Logger, wanted: wanted,
-		channel: markerChannel(c.Prefix), key: lockKey(c.Prefix), listener: listenerName(c.ApplicationName, replica),
-		trouble: b.trouble("control session", explainControl), late: newTrouble("marker", error.Error),
+	b.control = &control.Control{
+		Settings: b.settings, Events: c.Events, Seq: b.seq, Lease: b.lease, Log: c.Logger, Wanted: wanted,
+		Channel: sequence.MarkerChannel(c.Prefix), Key: control.LockKey(c.Prefix), Listener: listenerName(c.ApplicationName, replica),
+		Doubt: askControl, Failed: askListener.Raise,
+		Problem: b.problem(part.Control, control.ExplainControl), Late: problem.New(part.Marker, error.Error),
+		Foreign: problem.New(part.Lock, error.Error), Apart: b.problem(part.Others, error.Error), Moved: moved, Leave: wait.NewSignal(), Astray: wait.NewSignal(),
+		Others: func(ctx context.Context, known []string) map[string]string {
+			return control.Others(ctx, c.Requests, c.Prefix, known)
+		},
 	}
-	b.listener = &listener{
-		settings: b.settings, application: listenerName(c.ApplicationName, replica), seq: b.seq, log: c.Logger,
-		queueUsage: b.control.queueUsage, pauseLimit: pauseAtMost, marker: markerChannel(c.Prefix), changed: make(chan struct{}, 1),
-		trouble: b.trouble("listener", explainPostgres),
+	b.listener = &listen.Listener{
+		Settings: b.settings, Application: listenerName(c.ApplicationName, replica), Seq: b.seq, Log: c.Logger,
+		QueueUsage: b.control.QueueUsage, PauseLimit: listen.PauseAtMost, Marker: sequence.MarkerChannel(c.Prefix), Changed: wait.NewSignal(),
+		Doubt: askListener, Failed: askControl.Raise, Moved: moved.Raise,
+		Problem: b.problem(part.Listener, problem.ExplainPostgres),
 	}
-	js, err := jetstream.New(c.Events)
+	b.control.Elsewhere, b.control.Received, b.control.Silent = b.listener.Elsewhere, b.listener.Received, b.listener.Leave
+	js, err := c.jetStream(c.Events)
 	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
+		return err
 	}
-	b.stream = &eventStream{js: js, config: c.Stream}
-	b.core = &corePublisher{
-		nc: c.Events, queue: b.seq.core, seq: b.seq, lease: b.lease, log: c.Logger,
-		encoder: newEncoder(c.Prefix, b.settings.Database()), latency: b.metrics.observer(DeliveryCore),
-		refused: newTrouble("publish", error.Error),
+	b.stream = publish.NewEventStream(js, c.Prefix, c.Stream.need())
+	b.core = &publish.CorePublisher{
+		NC: c.Events, Queue: b.seq.Core, Seq: b.seq, Lease: b.lease, Log: c.Logger,
+		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Latency: b.metrics.observer(DeliveryCore), Sweeper: newSweeper(c.CatchUp, b.control),
+		Refused: problem.New(part.Publish, error.Error),
 	}
-	b.published = &streamPublisher{
-		nc: c.Events, stream: b.stream, queue: b.seq.stream, seq: b.seq, lease: b.lease, log: c.Logger,
-		encoder: newEncoder(c.Prefix, b.settings.Database()), latency: b.metrics.observer(DeliveryJetStream),
-		trouble: b.trouble("stream", error.Error),
+	b.published = &publish.StreamPublisher{
+		NC: c.Events, Stream: b.stream, Queue: b.seq.Stream, Seq: b.seq, Lease: b.lease, Log: c.Logger,
+		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Latency: b.metrics.observer(DeliveryJetStream), Sweeper: newSweeper(c.CatchUp, b.control),
+		Problem: b.problem(part.Stream, error.Error), Refused: problem.New(part.PublishToStream, error.Error),
 	}
-	b.troubles = append(b.troubles, b.core.refused)
+	b.feed = &durable.Feed{
+		Changed:  wait.NewSignal(),
+		Settings: b.settings, NC: c.Events, JetStream: js, Prefix: c.Prefix, Stream: c.Durable.options(), Accept: c.Durable.AcceptHistory,
+		Lease: b.lease.Valid, Log: c.Logger, Counters: b.metrics.of, Latency: b.metrics.observer(deliveryDurable),
+		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Problem: problem.New(part.Durable, problem.ExplainPostgres),
+		Late: problem.New(part.Durable, error.Error), Tracer: tracing.New(c.TracerProvider), Limits: c.Durable.limits(), ConfirmDelay: c.Durable.ConfirmDelay,
+	}
+	b.problems = append(b.problems, b.core.Refused, b.published.Refused, b.feed.Problem, b.feed.Late)
 	return b.assembleService()
 }
 
@@ -107,19 +140,38 @@ func (b *Bridge) assembleService() (err error) {
 	c := b.config
 	b.service, err = service.New(c.Requests, service.Config{
 		Name: "pgbridge", Version: c.Version, Description: "PostgreSQL on NATS",
-		ReplyPrefixes: c.ReplyPrefixes, StopGrace: c.StopGrace, Logger: c.Logger,
+		Tracer: tracing.New(c.TracerProvider), Metadata: b.metadata, ReplyPrefixes: c.ReplyPrefixes, StopGrace: c.StopGrace, Logger: c.Logger,
+		Refuse: c.Refuse, Budget: budget.New(int64(c.RequestBytes), c.Share), Share: c.Share,
 	})
 	if err != nil {
 		return err
 	}
-	b.notify = &notifier{}
-	return b.service.Handle(b.notify.endpoint(c.Prefix))
+	b.notify = &notify.Notifier{}
+	b.teller = &tell.Teller{Report: c.Report, Limit: func() int { return int(c.Requests.MaxPayload()) - replyReserve }}
+	for _, e := range append(b.teller.Endpoints(c.Prefix), b.notify.Endpoint(c.Prefix)) {
+		if err := b.service.Handle(e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (b *Bridge) trouble(part string, explain func(error) string) *trouble {
-	t := newTrouble(part, explain)
-	t.text = "not connected yet"
-	b.troubles = append(b.troubles, t)
+// replyReserve is room for a reply's subject and headers.
+const replyReserve = 4 << 10
+
+// metadata tells other replicas where this one is.
+func (b *Bridge) metadata() map[string]string {
+	m := map[string]string{control.MetadataPrefix: b.config.Prefix, control.MetadataPart: control.PartEvents}
+	if database := b.control.Database(); database != "" {
+		m[control.MetadataDatabase], m[control.MetadataServer] = database, b.control.Server()
+	}
+	return m
+}
+
+func (b *Bridge) problem(of part.Part, explain func(error) string) *problem.Problem {
+	t := problem.New(of, explain)
+	t.Assume("not connected yet")
+	b.problems = append(b.problems, t)
 	return t
 }
 
@@ -138,46 +190,39 @@ func (b *Bridge) Run(ctx context.Context) error {
 		return err
 	}
 	defer pool.Close()
-	b.notify.pool = pool
+	b.notify.Pool, b.control.Relocated = pool, pool.Reset
+	b.pool.Store(pool)
 	group, ctx := errgroup.WithContext(ctx)
-	finish, finished := afterGrace(ctx, b.config.StopGrace)
+	finish, finished := wait.Grace(ctx, b.config.StopGrace)
 	defer finished()
 	hold, release := context.WithCancel(context.WithoutCancel(ctx)) // of the lock, until all is published
 	defer release()
 
 	group.Go(func() error {
-		defer b.seq.stop()
-		return b.listener.run(ctx)
+		defer b.seq.Stop()
+		return b.listener.Run(ctx)
 	})
 	group.Go(func() error {
 		defer release()
 		publishers, finish := errgroup.WithContext(finish)
-		publishers.Go(func() error { return b.core.run(finish) })
-		publishers.Go(func() error { return b.published.run(finish) })
+		publishers.Go(func() error { return b.core.Run(finish) })
+		publishers.Go(func() error { return b.published.Run(finish) })
+		publishers.Go(func() error { return b.feed.Run(ctx) })
 		return publishers.Wait()
 	})
-	group.Go(func() error { return b.control.run(hold) })
-	group.Go(func() error { return b.control.watchMarkers(ctx, b.listener.pauses.Load) })
+	group.Go(func() error { return b.control.Run(hold) })
+	group.Go(func() error { return b.control.Follow(ctx) })
+	group.Go(func() error { return b.control.WatchMarkers(ctx, b.listener.Paused) })
 	group.Go(func() error { return b.service.Run(ctx) })
 	return group.Wait()
 }
 
 func (b *Bridge) openPool(ctx context.Context) (*pgxpool.Pool, error) {
-	config, err := b.settings.PoolConfig(notifyConnections)
+	config, err := b.settings.PoolConfig(notify.Connections)
 	if err != nil {
 		return nil, err
 	}
 	return pgxpool.NewWithConfig(ctx, config)
-}
-
-// afterGrace returns a context that ends grace after ctx.
-func afterGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		sleep(later, grace, nil)
-		cancel()
-	})
-	return later, func() { stop(); cancel() }
 }
 
 // Reload replaces the channels on the live connection: new ones begin with a
@@ -190,71 +235,78 @@ func (b *Bridge) Reload(channels map[string]Channel) error {
 func (b *Bridge) setChannels(channels map[string]Channel) error {
 	b.reload.Lock()
 	defer b.reload.Unlock()
-	routes := make(map[string]*route, len(channels))
-	var f faults
-	for name, c := range channels {
-		r, err := newRoute(name, c, b.config.Prefix)
-		if err != nil {
-			f = append(f, err)
-			continue
-		}
-		routes[name] = r
+	routes, err := routesOf(channels, b.config.Prefix)
+	if err == nil {
+		err = b.config.mayCatchUp(channels)
 	}
-	if len(f) > 0 {
-		return joinFaults(f)
+	if err != nil {
+		return err
 	}
-	b.stream.setRoutes(routes)
-	b.notify.setRoutes(routes)
-	b.listener.setRoutes(routes, b.metrics.of)
+	b.control.CatchesUp.Store(catchesUp(channels))
+	notified, durables := split(routes)
+	b.chosen.Store(&routes)
+	b.stream.SetRoutes(routes)
+	b.notify.SetChannels(notifiable(channels))
+	b.teller.SetChannels(told(channels, routes))
+	b.listener.SetRoutes(notified, b.metrics.of)
+	b.feed.SetRoutes(durables)
+	b.channels.Store(int64(len(channels)))
 	return nil
 }
 
 // Problems says what keeps the bridge from being ready, a line each; empty
 // means that both servers answer, the marker is back, this replica publishes or
-// another does, the stream exists and the request subjects are subscribed.
+// another does, the stream exists, the request subjects are subscribed, and what
+// commits on any channel is received or kept.
 func (b *Bridge) Problems() []string {
 	problems := b.service.Problems()
-	for _, t := range b.troubles {
-		if p := t.problem(); p != "" {
+	for _, t := range b.problems {
+		if p := t.Current(); p != "" {
 			problems = append(problems, p)
 		}
 	}
-	if p := b.control.late.problem(); p != "" {
+	if p := b.control.Late.Current(); p != "" {
 		problems = append(problems, p)
-	} else if !b.seq.live() {
-		problems = append(problems, "marker: has not come back yet")
+	} else if !b.seq.Live() {
+		problems = append(problems, part.Marker.Problem("has not come back yet"))
 	}
-	if !b.lease.valid() && !b.control.rivaled() {
-		problems = append(problems, "publishing lock: no replica holds it yet")
+	if p := b.control.Foreign.Current(); p != "" {
+		problems = append(problems, p)
+	} else if !b.publishes() && !b.control.AnotherHolds() {
+		problems = append(problems, part.Lock.Problem("no replica holds it yet"))
+	}
+	if p := b.unkept(); p != "" {
+		problems = append(problems, p)
+	}
+	if n := b.seq.Unheard(); n > 0 {
+		problems = append(problems, part.Listener.Problem(fmt.Sprintf("LISTEN is still to be done for %d channels", n)))
+	}
+	if b.seq.Learning(b.control.OffersAll()) {
+		problems = append(problems, part.Lock.Problem("how far the publishing replica is has to be learned yet"))
 	}
 	if !b.config.Events.IsConnected() {
-		problems = append(problems, "NATS, events: "+strings.ToLower(b.config.Events.Status().String()))
+		problems = append(problems, part.Events.Problem(strings.ToLower(b.config.Events.Status().String())))
 	}
 	if b.config.Requests != b.config.Events && !b.config.Requests.IsConnected() {
-		problems = append(problems, "NATS, requests: "+strings.ToLower(b.config.Requests.Status().String()))
+		problems = append(problems, part.Requests.Problem(strings.ToLower(b.config.Requests.Status().String())))
 	}
 	return problems
 }
 
-// Status is a snapshot for people.
-type Status struct {
-	Replica    string             `json:"replica"`     // random, new at each start
-	State      string             `json:"state"`       // publishing, standby or orphan
-	Channels   int                `json:"channels"`    // listened to
-	QueueBytes map[Delivery]int64 `json:"queue_bytes"` // waiting for NATS
+// unkept is why an event of a durable channel would be lost that commits now, as far as
+// that is for this replica to say; empty: it would not be.
+func (b *Bridge) unkept() string {
+	if !b.publishes() || b.feed.Problem.Current() != "" { // which says more
+		return ""
+	}
+	if what := b.feed.Unkept(); what != "" {
+		return part.Durable.Problem(what)
+	}
+	return ""
 }
 
-// Status returns a snapshot.
-func (b *Bridge) Status() Status {
-	state := "standby"
-	switch {
-	case b.lease.valid():
-		state = "publishing"
-	case b.seq.active():
-		state = "orphan"
-	}
-	return Status{
-		Replica: b.seq.replica, State: state, Channels: len(b.listener.wantedChannels()) - 1,
-		QueueBytes: map[Delivery]int64{DeliveryCore: b.seq.core.bytes.Load(), DeliveryJetStream: b.seq.stream.bytes.Load()},
-	}
+// publishes is true, too, while a marker that anybody may have sent makes the
+// replica look again whether the lock is its own: that takes a moment.
+func (b *Bridge) publishes() bool {
+	return b.lease.Valid() || b.lease.Held() && b.seq.Active()
 }

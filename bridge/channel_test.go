@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -62,7 +63,7 @@ func TestChannelNames(t *testing.T) {
 				if missing := judge(t, writer.commits, w.heard.events(subject), nil); missing != 0 {
 					t.Errorf("channel %q: %d events missing", name, missing)
 				}
-				w.heard.awaitGap(t, token, bridge.ReasonStarted)
+				w.heard.awaitGap(t, token, api.ReasonStarted)
 				checkChannel(t, w.heard, name, token)
 			}
 		})
@@ -283,7 +284,7 @@ func TestSubjectTemplatesRefused(t *testing.T) {
 	for _, subject := range []string{
 		".", "a.", ".a", "a..b", "a b", "a.*", "a.>", "ü", "a\x00", "a\r\nb", "a.{", "a.}", "a.{channel", "a.{channel}b", "x{channel}",
 		"{}", "{payload}", "{payload.}", "{payload.a..b}", "{payload.a.}", "{Channel}", "{channel.a}", "{{channel}}",
-		"$JS.API.{channel}", "$SYS", "pgbridge.event.orders", "pgbridge.{payload.verb}", "{payload.prefix}.run.x",
+		"$JS.API.{channel}", "$SYS", "_R_", "_R_.{channel}", "_INBOX.{channel}", "pgbridge.event.orders", "pgbridge.{payload.verb}", "{payload.prefix}.run.x",
 		strings.Repeat("a", 3000), strings.Repeat("{payload.a}.", 10) + "a",
 	} {
 		_, err := bridge.New(w.config(t, map[string]bridge.Channel{"orders": {Subject: subject}}))

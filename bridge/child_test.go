@@ -2,12 +2,12 @@ package bridge_test
 
 import (
 	"context"
-	"encoding/json"
-	"io"
+	"fmt"
 	"os"
-	"os/exec"
-	"strconv"
+	"os/signal"
+	"runtime/metrics"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,10 +16,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/testenv"
 )
-
-// childEnv makes a test binary a bridge: it holds the child's configuration.
-const childEnv = "PGBRIDGE_TEST_BRIDGE"
 
 // childConfig is what a bridge in a process of its own is told.
 type childConfig struct {
@@ -29,80 +27,97 @@ type childConfig struct {
 }
 
 // child is a bridge in a process of its own.
-type child struct {
-	cmd   *exec.Cmd
-	stdin io.Closer
-	log   string
-}
+type child struct{ *testenv.Child }
 
 // spawn starts a bridge in a process of its own, which is killed when the test
 // ends.
-func spawn(t *testing.T, w *world, channels map[string]bridge.Channel, queueBytes int) *child {
+func spawn(t *testing.T, w *world, channels map[string]bridge.Channel, queueBytes int) child {
 	t.Helper()
-	config, err := json.Marshal(childConfig{w.pg, w.nats, w.prefix, channels, queueBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &child{cmd: exec.Command(program), log: t.TempDir() + "/log"}
-	log, err := os.Create(c.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	c.cmd.Env, c.cmd.Stderr = append(os.Environ(), childEnv+"="+string(config)), log
-	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		c.kill()
-		if t.Failed() {
-			text, _ := os.ReadFile(c.log)
-			t.Logf("the child's log:\n%s", text)
-		}
+	return child{testenv.Spawn(t, childConfig{w.pg, w.nats, w.prefix, channels, queueBytes})}
+}
+
+// resident is the child's memory in bytes, as it finds it itself.
+func (c child) resident(t *testing.T) (bytes int) {
+	t.Helper()
+	bytes, _ = c.asked(t)
+	return bytes
+}
+
+// settled waits until the server has taken so many of the child's gaps.
+func (c child) settled(t *testing.T, n int) {
+	t.Helper()
+	testenv.Wait(t, patience, "the gaps to be taken", func() bool {
+		_, gaps := c.asked(t)
+		return gaps >= n
 	})
-	return c
 }
 
-func (c *child) signal(t *testing.T, sig syscall.Signal) {
+// asked has the child tell about itself.
+func (c child) asked(t *testing.T) (bytes, gaps int) {
 	t.Helper()
-	if err := c.cmd.Process.Signal(sig); err != nil {
-		t.Fatalf("send %s to the child: %v", sig, err)
+	said := func() []string {
+		text, err := os.ReadFile(c.Log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := strings.Split(string(text), toldLine)
+		return parts[1:]
+	}
+	before := len(said())
+	c.Signal(t, syscall.SIGUSR1)
+	testenv.Wait(t, patience, "the child to tell about itself", func() bool {
+		now := said()
+		if len(now) == before {
+			return false
+		}
+		line, _, whole := strings.Cut(now[len(now)-1], "\n")
+		if whole {
+			if _, err := fmt.Sscan(line, &bytes, &gaps); err != nil {
+				t.Fatalf("the child tells of itself %q: %v", line, err)
+			}
+		}
+		return whole
+	})
+	return bytes, gaps
+}
+
+const toldLine = "bytes resident, gaps taken: "
+
+// tell writes this process's memory to the log at each SIGUSR1, and how many gaps of the
+// bridge's arrived.
+func tell(ctx context.Context, b *bridge.Bridge) {
+	asked := make(chan os.Signal, 1)
+	signal.Notify(asked, syscall.SIGUSR1)
+	defer signal.Stop(asked)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-asked:
+			gaps := 0
+			for _, c := range b.Channels() {
+				gaps += int(c.Gaps)
+			}
+			fmt.Fprintf(os.Stderr, "%s%d %d\n", toldLine, ownMemory(), gaps)
+		}
 	}
 }
 
-// kill ends the child with SIGKILL, and waits.
-func (c *child) kill() {
-	c.cmd.Process.Kill()
-	c.cmd.Wait()
-	c.stdin.Close()
+// ownMemory is what this process keeps in memory. Where the system does not
+// tell it as Linux does, it is what the Go runtime has and did not give back.
+func ownMemory() uint64 {
+	var size, resident uint64
+	if text, err := os.ReadFile("/proc/self/statm"); err == nil {
+		if _, err := fmt.Sscan(string(text), &size, &resident); err == nil {
+			return resident * uint64(os.Getpagesize())
+		}
+	}
+	samples := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
-// resident is the child's memory in bytes.
-func (c *child) resident(t *testing.T) int {
-	t.Helper()
-	out, err := exec.Command("ps", "-o", "rss=", "-p", strconv.Itoa(c.cmd.Process.Pid)).Output()
-	if err != nil {
-		t.Fatalf("ask for the child's memory: %v", err)
-	}
-	kib, err := strconv.Atoi(strings.TrimSpace(string(out)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kib << 10
-}
-
-func serveChild(ctx context.Context) error {
-	var c childConfig
-	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &c); err != nil {
-		return err
-	}
+func serveChild(ctx context.Context, c childConfig) error {
 	log, err := zap.NewDevelopment()
 	if err != nil {
 		return err
@@ -115,10 +130,15 @@ func serveChild(ctx context.Context) error {
 	defer nc.Close()
 	b, err := bridge.New(bridge.Config{
 		ConnString: c.PG, ApplicationName: "child", Events: nc, Prefix: c.Prefix, Channels: c.Channels,
-		Stream: bridge.Stream{Create: true, DuplicateWindow: shortWindow}, QueueBytes: c.QueueBytes, Logger: log,
+		Stream: bridge.Stream{Create: true, DuplicateWindow: shortWindow}, Durable: bridge.Durable{Stream: bridge.Stream{Create: true}}, QueueBytes: c.QueueBytes, Logger: log,
 	})
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer cancel()
+	telling.Go(func() { tell(ctx, b) })
 	return b.Run(ctx)
 }

@@ -1,18 +1,20 @@
 package bridge
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/bridge/internal/queue"
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 // Config is everything a Bridge needs. The zero value of a field means its
@@ -30,15 +32,29 @@ type Config struct {
 
 	// Events carries what the bridge publishes. It should have been opened
 	// with MaxReconnects(-1) and ReconnectBufSize(-1): the bridge keeps its
-	// own queue and has to know what a broken link swallowed.
+	// own queue, and has to know what was lost when a connection broke.
 	Events *nats.Conn
+	// JetStream is JetStream on Events, where it has a domain or an API prefix of
+	// its own. Nil means what the connection has.
+	JetStream jetstream.JetStream
 	// Requests carries the requests that the bridge answers. Nil means Events.
-	// It must have been opened with PermissionErrOnSubscribe(true), so that a
-	// refused subscription is seen.
 	Requests *nats.Conn
 	// ReplyPrefixes are the first subject tokens a reply may have; requests
 	// that want their answer elsewhere are dropped. Default _INBOX and _R_.
 	ReplyPrefixes []string
+	// Refuse says why requests are refused now, where they are. It must not
+	// block. Nil means that they never are.
+	Refuse func() error
+	// Report is what operators are told who ask for the status of this replica: a
+	// JSON object of at most limit bytes. It must not block. Nil means that nobody
+	// is told.
+	Report func(limit int) ([]byte, error)
+	// RequestBytes is how much requests to notify may hold in memory altogether.
+	// Default 8 MiB.
+	RequestBytes int
+	// Share is how much of that, and of the places to wait, one channel may have
+	// alone, above 0 and at most 1. Default 0.9.
+	Share float64
 
 	// Version is what service discovery shows. Default "0.0.0".
 	Version string
@@ -52,92 +68,55 @@ type Config struct {
 	// Stream holds the events of channels with JetStream delivery.
 	Stream Stream
 
+	// CatchUp runs the scripts of channels that have one. Nil means that none may.
+	CatchUp CatchUp
+
+	// Durable is about the events of durable channels.
+	Durable Durable
+
 	// QueueBytes bounds what waits for NATS, for each kind of delivery.
 	// Default 32 MiB.
 	QueueBytes int
 	// StopGrace is how long Run goes on publishing what it has received after
 	// its context ended. Default 25 s.
 	StopGrace time.Duration
+	// TracerProvider makes spans for requests to notify and for events of durable
+	// channels, which continue those that the header traceparent names. Nil means none.
+	TracerProvider trace.TracerProvider
 	// Logger receives the log. Nil means none.
 	Logger *zap.Logger
 }
 
-// Channel says what happens to one PostgreSQL channel's notifications.
-type Channel struct {
-	// Subject is the subject template; empty means <prefix>.event.{channel}.
-	// A token may be {channel} or {payload.a.b}, a field of a JSON payload.
-	Subject string
-	// Envelope is how the payload travels. Default EnvelopeRaw.
-	Envelope Envelope
-	// Delivery is how an event reaches its subscribers. Default DeliveryCore.
-	Delivery Delivery
-	// Notify lets clients send notifications on this channel through NATS.
-	Notify bool
-}
-
-// Envelope is the form of an event's body.
-type Envelope string
-
-const (
-	// EnvelopeRaw sends exactly the payload's bytes.
-	EnvelopeRaw Envelope = "raw"
-	// EnvelopeJSON sends a JSON object that holds the payload.
-	EnvelopeJSON Envelope = "json"
-	// EnvelopeCloudEvents sends a CloudEvents 1.0 object in structured mode.
-	EnvelopeCloudEvents Envelope = "cloudevents"
-)
-
-// Delivery is the way an event takes through NATS.
-type Delivery string
-
-const (
-	// DeliveryCore publishes to whoever subscribes at that moment.
-	DeliveryCore Delivery = "core"
-	// DeliveryJetStream stores the event in the bridge's stream first.
-	DeliveryJetStream Delivery = "jetstream"
-)
-
-// Stream describes the JetStream stream that holds the events.
-type Stream struct {
-	// Name defaults to the prefix in upper case, dots as underscores, with
-	// _EVENTS appended: PGBRIDGE_EVENTS.
-	Name string
-	// MaxAge is how long events are kept. Default 72 h.
-	MaxAge time.Duration
-	// DuplicateWindow is how long JetStream remembers message ids. Default 2 min.
-	DuplicateWindow time.Duration
-	// Replicas of the stream in a NATS cluster. Default 1.
-	Replicas int
-	// Create lets the bridge create the stream and add missing subjects.
-	// Without it a missing stream or subject is a readiness problem.
-	Create bool
-}
-
 const (
 	defaultQueueBytes = 32 << 20
-	defaultStopGrace  = 25 * time.Second
-	maxChannelBytes   = 63 // NAMEDATALEN-1: LISTEN cuts longer names silently
-	maxSubjectBytes   = 2048
+	// ringBytes is what a replica that does not publish keeps beyond the queue of
+	// the one that does: 12 s of 20,000 events of 200 bytes a second, for one that
+	// freezes.
+	ringBytes = 80 << 20
+	// keptBytes is what the publishing replica keeps of what the stream acknowledged.
+	keptBytes           = 16 << 20
+	defaultRequestBytes = 8 << 20
+	defaultStopGrace    = 25 * time.Second
 )
 
-var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
-
-// ConfigError is one fault of a configuration.
-type ConfigError struct {
-	Key string // the setting, as in a configuration file: channels.orders.subject
-	Err error
+// limits are those of a queue that keeps so much of what is published.
+func (c Config) limits(kept int64) queue.Limits {
+	n := int64(c.QueueBytes)
+	return queue.Limits{Queue: n, Ring: n + ringBytes, Kept: min(kept, n)}
 }
 
-func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
-func (e *ConfigError) Unwrap() error { return e.Err }
-
-// faults collects every fault of a configuration, so that one look is enough.
-type faults []error
-
-func joinFaults(f faults) error { return errors.Join(f...) }
-
-func (f *faults) add(key, format string, args ...any) {
-	*f = append(*f, &ConfigError{Key: key, Err: fmt.Errorf(format, args...)})
+// mayCatchUp refuses channels with scripts where nothing runs them.
+func (c Config) mayCatchUp(channels map[string]Channel) error {
+	if c.CatchUp != nil {
+		return nil
+	}
+	var f faults
+	for _, name := range slices.Sorted(maps.Keys(channels)) {
+		if channels[name].CatchUp != "" {
+			f.add("channels."+name+".catch_up", "there are no scripts")
+		}
+	}
+	return errors.Join(f...)
 }
 
 // withDefaults returns the configuration with every zero value replaced.
@@ -157,6 +136,12 @@ func (c Config) withDefaults() Config {
 	if c.Requests == nil {
 		c.Requests = c.Events
 	}
+	if c.RequestBytes == 0 {
+		c.RequestBytes = defaultRequestBytes
+	}
+	if c.Share == 0 {
+		c.Share = budget.DefaultShare
+	}
 	if c.QueueBytes == 0 {
 		c.QueueBytes = defaultQueueBytes
 	}
@@ -167,39 +152,21 @@ func (c Config) withDefaults() Config {
 		c.Logger = zap.NewNop()
 	}
 	c.Stream = c.Stream.withDefaults(c.Prefix)
+	c.Durable = c.Durable.withDefaults(c.Prefix)
 	return c
-}
-
-// NameFor returns the stream's name: its own, or the default for a prefix.
-func (s Stream) NameFor(prefix string) string {
-	if s.Name != "" {
-		return s.Name
-	}
-	return strings.ToUpper(strings.ReplaceAll(prefix, ".", "_")) + "_EVENTS"
-}
-
-func (s Stream) withDefaults(prefix string) Stream {
-	s.Name = s.NameFor(prefix)
-	if s.MaxAge == 0 {
-		s.MaxAge = 72 * time.Hour
-	}
-	if s.DuplicateWindow == 0 {
-		s.DuplicateWindow = 2 * time.Minute
-	}
-	if s.Replicas == 0 {
-		s.Replicas = 1
-	}
-	return s
 }
 
 // Validate reports every fault of the configuration that can be seen without
 // a server, each a *ConfigError, joined; nil means none. It does not look at
 // the connections.
 func (c Config) Validate() error {
+	given := c
 	c = c.withDefaults()
 	var f faults
-	if !prefixPattern.MatchString(c.Prefix) || len(c.Prefix) > 64 {
-		f.add("prefix", "%q: want tokens of A-Z a-z 0-9 _ - joined by dots, at most 64 bytes", c.Prefix)
+	if err := subject.CheckPrefix(c.Prefix); err != nil {
+		f.add("prefix", "%w", err)
+		c.Stream.Name = cmp.Or(given.Stream.Name, "EVENTS") // a name made from the prefix is not a fault of its own
+		c.Durable.Stream.Name = cmp.Or(given.Durable.Stream.Name, "DURABLE")
 	}
 	if c.QueueBytes < 1<<20 {
 		f.add("queue.bytes", "%d: want at least 1 MiB", c.QueueBytes)
@@ -207,41 +174,13 @@ func (c Config) Validate() error {
 	if c.StopGrace < 0 {
 		f.add("stop.grace", "%s: want a positive duration", c.StopGrace)
 	}
-	c.Stream.validate(&f)
+	c.Stream.validate("streams.events", &f)
+	c.Durable.Stream.validate("streams.durable", &f)
+	c.Durable.validate(&f)
 	for _, name := range slices.Sorted(maps.Keys(c.Channels)) {
-		if _, err := newRoute(name, c.Channels[name], c.Prefix); err != nil {
+		if _, err := c.Channels[name].route(name, c.Prefix); err != nil {
 			f = append(f, err)
 		}
 	}
 	return errors.Join(f...)
-}
-
-func (s Stream) validate(f *faults) {
-	if strings.ContainsAny(s.Name, " \t\r\n.*>/\\") || s.Name == "" {
-		f.add("streams.events.name", "%q: a stream's name has no spaces, dots, slashes or wildcards", s.Name)
-	}
-	if s.MaxAge < 0 {
-		f.add("streams.events.max_age", "%s: want a positive duration", s.MaxAge)
-	}
-	if s.DuplicateWindow < 100*time.Millisecond || s.DuplicateWindow > s.MaxAge {
-		f.add("streams.events.duplicate_window", "%s: want 100ms up to max_age (%s)", s.DuplicateWindow, s.MaxAge)
-	}
-	if s.Replicas < 1 || s.Replicas > 5 {
-		f.add("streams.events.replicas", "%d: want 1 to 5", s.Replicas)
-	}
-}
-
-// validateChannel checks what PostgreSQL itself would cut short or refuse.
-func validateChannel(name string) error {
-	switch {
-	case name == "":
-		return errors.New("a channel needs a name")
-	case len(name) > maxChannelBytes:
-		return fmt.Errorf("the name has %d bytes, PostgreSQL allows %d", len(name), maxChannelBytes)
-	case !utf8.ValidString(name):
-		return errors.New("the name is not UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return errors.New("the name holds a control character, which no header could carry")
-	}
-	return nil
 }

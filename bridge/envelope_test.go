@@ -86,8 +86,10 @@ func checkFields(t *testing.T, m *nats.Msg, moment string, began time.Time, ids 
 	if id == "" {
 		t.Errorf("%s has no id", m.Data)
 	}
-	if stored := m.Header.Get(nats.MsgIdHdr); stored != "" && stored != id {
-		t.Errorf("%s has the message id %q", m.Data, stored)
+	for _, header := range []string{"Pgbridge-Id"} {
+		if stored := m.Header.Get(header); stored != "" && stored != id {
+			t.Errorf("%s has the header %s: %q", m.Data, header, stored)
+		}
 	}
 	ids[id] = true
 	delete(got, "id")
@@ -114,8 +116,10 @@ func checkHeader(t *testing.T, m *nats.Msg, contentType string, delivery bridge.
 	if got := m.Header.Get("Content-Type"); got != contentType {
 		t.Errorf("%s has the content type %q, want %q", m.Subject, got, contentType)
 	}
-	if got := m.Header.Get(nats.MsgIdHdr) != ""; got != (delivery == bridge.DeliveryJetStream) {
-		t.Errorf("%s by %s has a message id: %v", m.Subject, delivery, got)
+	for _, header := range []string{"Pgbridge-Id"} {
+		if got := m.Header.Get(header) != ""; got != (delivery == bridge.DeliveryJetStream) {
+			t.Errorf("%s by %s has the header %s: %t", m.Subject, delivery, header, got)
+		}
 	}
 }
 

@@ -54,5 +54,5 @@ func ExampleConfig_Validate() {
 	// Output:
 	// queue.bytes: 1000: want at least 1 MiB
 	// channels.audit.envelope: "xml": want raw, json or cloudevents
-	// channels.orders.subject: "$JS.orders": begins with $ or _INBOX, which NATS keeps for itself
+	// channels.orders.subject: "$JS.orders": begins with $, _INBOX or _R_, which NATS keeps for itself and for replies
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -41,6 +42,20 @@ func connect(t testing.TB, url string, opts ...nats.Option) *nats.Conn {
 	}
 	t.Cleanup(nc.Close)
 	return nc
+}
+
+// subscribed is a subscription that the server knows of.
+func subscribed(t *testing.T, url, subject string) *nats.Subscription {
+	t.Helper()
+	nc := connect(t, url)
+	sub, err := nc.SubscribeSync(subject)
+	if err == nil {
+		err = nc.FlushTimeout(patience)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sub
 }
 
 // launch starts a bridge, the hooks first; it is stopped when the test ends.
@@ -160,11 +175,11 @@ func (a *audience) events(subject string) []string {
 }
 
 // gaps returns the gap records of a channel's token so far.
-func (a *audience) gaps(t testing.TB, token string) []bridge.Gap {
+func (a *audience) gaps(t testing.TB, token string) []api.Gap {
 	t.Helper()
-	var gaps []bridge.Gap
+	var gaps []api.Gap
 	for _, body := range a.events(a.prefix + ".gap." + token) {
-		var g bridge.Gap
+		var g api.Gap
 		d := json.NewDecoder(strings.NewReader(body))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&g); err != nil {
@@ -187,9 +202,9 @@ func (a *audience) awaitEvent(t testing.TB, subject, body string) {
 	})
 }
 
-func (a *audience) awaitGap(t testing.TB, token string, reason bridge.Reason) bridge.Gap {
+func (a *audience) awaitGap(t testing.TB, token string, reason api.Reason) api.Gap {
 	t.Helper()
-	var found bridge.Gap
+	var found api.Gap
 	testenv.Wait(t, patience, fmt.Sprintf("a gap %s of %s", reason, token), func() bool {
 		for _, g := range a.gaps(t, token) {
 			if g.Reason == reason {
@@ -279,7 +294,7 @@ func (w *writer) transaction(k, size int) error {
 
 // judge compares what was committed with what arrived, item by item: nothing
 // repeated, nothing reordered, nothing missing outside an announced gap.
-func judge(t testing.TB, commits []commit, arrived []string, gaps []bridge.Gap) (missing int) {
+func judge(t testing.TB, commits []commit, arrived []string, gaps []api.Gap) (missing int) {
 	t.Helper()
 	position := make(map[string]int, len(commits))
 	for i, c := range commits {
@@ -311,7 +326,7 @@ func judge(t testing.TB, commits []commit, arrived []string, gaps []bridge.Gap) 
 	return missing
 }
 
-func covered(c commit, gaps []bridge.Gap) bool {
+func covered(c commit, gaps []api.Gap) bool {
 	for _, g := range gaps {
 		if (g.Since == nil || !c.after.Before(*g.Since)) && !c.before.After(g.Until) {
 			return true
@@ -320,7 +335,7 @@ func covered(c commit, gaps []bridge.Gap) bool {
 	return false
 }
 
-func show(gaps []bridge.Gap) string {
+func show(gaps []api.Gap) string {
 	b, _ := json.Marshal(gaps)
 	return string(b)
 }

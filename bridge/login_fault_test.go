@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
@@ -80,14 +81,14 @@ func TestRefusedLater(t *testing.T) {
 			testenv.Exec(t, pg.URL(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
 			x.bridge.logged(t, "listener", tt.word, tt.state)
 			x.bridge.logged(t, "control session", tt.word, tt.state)
-			x.bridge.troubled(t, "listener: "+tt.word)
+			x.bridge.hasProblem(t, "listener: "+tt.word)
 			if n := x.bridge.warnings(tt.state); n > 4 {
 				t.Errorf("%d warnings with %s, want one for each session", n, tt.state)
 			}
 			for _, sql := range tt.mend {
 				testenv.Exec(t, pg.URL(), fmt.Sprintf(sql, role, name))
 			}
-			x.awaitGaps(t, bridge.ReasonReconnected, 1)
+			x.awaitGaps(t, api.ReasonReconnected, 1)
 			x.finish(t)
 		})
 	}
@@ -121,9 +122,9 @@ func TestPasswordRotated(t *testing.T) {
 	testenv.Exec(t, pg.URL(), "ALTER ROLE app PASSWORD 'new-secret'")
 	testenv.TerminateBackend(t, db, "pgbridge%")
 	x.bridge.logged(t, "listener", "wrong password", "28P01", "password_file")
-	x.bridge.troubled(t, "control session: wrong password")
+	x.bridge.hasProblem(t, "control session: wrong password")
 	write("new-secret")
-	x.awaitGaps(t, bridge.ReasonReconnected, 1)
+	x.awaitGaps(t, api.ReasonReconnected, 1)
 	if n := x.bridge.warnings("28P01"); n > 4 {
 		t.Errorf("%d warnings of a wrong password, want one for each session", n)
 	}
@@ -146,7 +147,7 @@ func TestNotifyPrivilegeRevoked(t *testing.T) {
 	config.ConnString = as(t, db, "app", "secret")
 	r := launch(t, config)
 	r.logged(t, "marker", "app may not execute pg_notify: GRANT EXECUTE")
-	r.troubled(t, "pg_notify")
+	r.hasProblem(t, "pg_notify")
 	for _, p := range r.Problems() {
 		if strings.Contains(p, "GRANT CONNECT") {
 			t.Errorf("problem %q gives the wrong advice", p)
@@ -226,7 +227,7 @@ func TestTransactionPooler(t *testing.T) {
 	config.ConnString = testenv.PgBouncer(t, pg).Reroute(t, w.pg)
 	r := launch(t, config)
 	r.logged(t, "marker", "a connection pooler stands before PostgreSQL")
-	r.troubled(t, "pooler")
+	r.hasProblem(t, "pooler")
 	if n := r.warnings("pooler"); n != 1 {
 		t.Errorf("%d warnings name the pooler, want 1", n)
 	}
@@ -242,7 +243,7 @@ func TestHotStandby(t *testing.T) {
 		r := launch(t, worldOn(t, standby.URL()).config(t, nil))
 		r.logged(t, "listener", "not a primary", "standby")
 		r.logged(t, "control session", "not a primary", "standby")
-		r.troubled(t, "standby")
+		r.hasProblem(t, "standby")
 	})
 	t.Run("promoted", func(t *testing.T) {
 		password, _ := parsed(t, db).User.Password()
@@ -253,10 +254,11 @@ func TestHotStandby(t *testing.T) {
 		began := time.Now()
 		old := x.endWriting()
 		primary.Stop(t)
+		lost := interval{began, time.Now()}
 		testenv.Exec(t, standby.URL(), "SELECT pg_promote()")
 		x.write(t, standby.Server().URL(databaseOf(t, db)))
-		x.awaitGaps(t, bridge.ReasonReconnected, 1)
-		checkWindow(t, x.heard.gaps(t, "orders"), began)
+		x.awaitGaps(t, api.ReasonReconnected, 1)
+		checkWindow(t, x.heard.gaps(t, "orders"), lost)
 		results := x.finish(t)
 		for _, s := range old {
 			s.judge(t, results[s.channel].events, results[s.channel].gaps)

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -61,7 +62,7 @@ func TestNATSRestarted(t *testing.T) {
 			}
 			x, link := newLinkedTrial(t, server)
 			down()
-			x.bridge.troubled(t, "NATS, events")
+			x.bridge.hasProblem(t, "NATS, events")
 			link.Freeze() // until those who hear it are back
 			server.Start(t)
 			x.awaken(t)
@@ -78,7 +79,7 @@ func TestNATSLinkFrozen(t *testing.T) {
 	for range 2 {
 		link.Freeze()
 		began := time.Now()
-		x.bridge.troubled(t, "NATS, events")
+		x.bridge.hasProblem(t, "NATS, events")
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("the frozen link was noticed after %s, want 15 s at the most", took)
 		}
@@ -87,7 +88,7 @@ func TestNATSLinkFrozen(t *testing.T) {
 		x.bridge.ready(t)
 	}
 	r := x.finishInPlace(t)
-	if r["orders"].missing == 0 {
+	if r["orders"].missing == 0 && !testing.Short() { // with the race detector it can be noticed in between
 		t.Error("no event was on the link when it froze: the test tests nothing")
 	}
 }
@@ -115,7 +116,7 @@ func TestNATSLinkCutInABurst(t *testing.T) {
 		accepted := link.Accepted()
 		heard := len(x.heard.all())
 		for _, b := range bursts {
-			b.write(t, 3000, 100, 200)
+			b.write(t, testenv.Fewer(3000), 100, 200)
 		}
 		testenv.Wait(t, patience, "the burst to pass", func() bool { return len(x.heard.all()) > heard+500 })
 		link.Cut()
@@ -144,7 +145,7 @@ func newWriterAfter(t *testing.T, url string, w *writer) string {
 // finishInPlace is finish that also wants every gap in its place, the stream's
 // chain of message ids intact, and no gap in the stream after the first but for
 // these reasons.
-func (x *trial) finishInPlace(t *testing.T, reasons ...bridge.Reason) map[string]outcome {
+func (x *trial) finishInPlace(t *testing.T, reasons ...api.Reason) map[string]outcome {
 	t.Helper()
 	results := x.finish(t)
 	stored := x.stored(t)
@@ -152,11 +153,14 @@ func (x *trial) finishInPlace(t *testing.T, reasons ...bridge.Reason) map[string
 	for _, s := range x.writers {
 		msgs := stored
 		if s.channel == "orders" {
+			if tookOver(results["orders"].gaps) {
+				continue
+			}
 			msgs = x.heard.all()
 		}
 		inPlace(t, s.commits, msgs, x.prefix, s.channel)
 	}
-	for _, g := range results["audit"].gaps[1:] {
+	for _, g := range results["audit"].gaps[min(1, len(results["audit"].gaps)):] {
 		if !slices.Contains(reasons, g.Reason) {
 			t.Errorf("the stream has the gap %+v", g)
 		}
@@ -191,7 +195,7 @@ func (w *world) messages(t testing.TB) []*nats.Msg {
 	defer it.Stop()
 	var msgs []*nats.Msg
 	for uint64(len(msgs)) < stream.CachedInfo().State.Msgs {
-		m, err := it.Next(jetstream.NextContext(ctx))
+		m, err := it.Next(jetstream.NextMaxWait(patience))
 		if err != nil {
 			t.Fatalf("after %d messages of the stream: %v", len(msgs), err)
 		}
@@ -230,11 +234,11 @@ func inPlace(t testing.TB, commits []commit, msgs []*nats.Msg, prefix, channel s
 		position[c.payload] = i
 	}
 	next := 0
-	var gaps []bridge.Gap // since the last of the events
+	var gaps []api.Gap // since the last of the events
 	for _, m := range msgs {
 		switch m.Subject {
 		case prefix + ".gap." + channel:
-			var g bridge.Gap
+			var g api.Gap
 			if err := json.Unmarshal(m.Data, &g); err != nil {
 				t.Fatalf("gap %s: %v", m.Data, err)
 			}
@@ -269,9 +273,12 @@ func chained(t testing.TB, msgs []*nats.Msg) {
 	ids := map[string]bool{}
 	last := ""
 	for i, m := range msgs {
-		id := m.Header.Get(nats.MsgIdHdr)
+		id := m.Header.Get("Pgbridge-Id")
 		if id == "" || ids[id] {
 			t.Fatalf("message %d on %s has the id %q: missing or not its own", i+1, m.Subject, id)
+		}
+		if named := m.Header.Get(nats.MsgIdHdr); named != id && named != "" {
+			t.Fatalf("message %d with the id %q calls itself %q to JetStream", i+1, id, named)
 		}
 		ids[id] = true
 		after, sequence := m.Header.Get(nats.ExpectedLastMsgIdHdr), m.Header.Get(nats.ExpectedLastSeqHdr)

@@ -19,9 +19,10 @@ import (
 func notifiable(t *testing.T, w *world) (*running, *nats.Conn) {
 	t.Helper()
 	r := launch(t, w.config(t, map[string]bridge.Channel{
-		"orders": {Notify: true},
-		"a.b ☃":  {Notify: true, Delivery: bridge.DeliveryJetStream},
+		"orders": {Notify: true, NotifyPublish: true},
+		"a.b ☃":  {Notify: true, NotifyPublish: true, Delivery: bridge.DeliveryJetStream},
 		"quiet":  {},
+		"asked":  {Notify: true},
 	})).ready(t)
 	return r, connect(t, w.nats)
 }
@@ -40,7 +41,7 @@ func TestNotify(t *testing.T) {
 		if err := nc.Publish("pgbridge.notify."+token, []byte("without an answer")); err != nil {
 			t.Fatal(err)
 		}
-		want := append(payloads, "without an answer")
+		want := slices.Concat(payloads, []string{"without an answer"})
 		if got := w.await(t, "pgbridge.event."+token, len(want)); !slices.Equal(got, want) {
 			t.Errorf("on %s came %d events, %d of them changed, want %d", token, len(got), len(difference(got, want)), len(want))
 		}
@@ -323,4 +324,25 @@ func ask(t testing.TB, nc *nats.Conn, token, payload string) *nats.Msg {
 		t.Fatalf("notify %s: %v", token, err)
 	}
 	return reply
+}
+
+// A plain publish is no request where the channel does not say so: JetStream can
+// be made to send one.
+func TestNotifyByPublish(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, nc := notifiable(t, w)
+	for _, channel := range []string{"asked", "quiet", "nowhere"} {
+		if err := nc.Publish("pgbridge.notify."+channel, []byte("published")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask(t, nc, "asked", "requested")
+	if got := r.counter(t, "pgbridge_requests_dropped_total", "no_reply"); got != 3 {
+		t.Errorf("%v requests dropped, want 3", got)
+	}
+	w.heard.awaitEvent(t, "pgbridge.event.asked", "requested")
+	if got := w.heard.events("pgbridge.event.asked"); len(got) != 1 {
+		t.Errorf("%d events after a publish and a request, want 1", len(got))
+	}
 }

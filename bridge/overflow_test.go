@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -47,7 +48,7 @@ func newOutage(t *testing.T, hooks ...func(*bridge.Bridge)) *outage {
 	}
 	testenv.Wait(t, patience, "the queues to be empty", func() bool { return o.queued(bridge.DeliveryCore)+o.queued(bridge.DeliveryJetStream) == 0 })
 	server.Stop(t)
-	o.troubled(t, "NATS, events")
+	o.hasProblem(t, "NATS, events")
 	return o
 }
 
@@ -71,9 +72,9 @@ func (o *outage) over(t *testing.T) {
 
 // judged writes once more, waits for that, and compares; it returns the gaps
 // after the first, and how many events are missing, for each channel.
-func (o *outage) judged(t *testing.T) (gaps map[string][]bridge.Gap, missing map[string]int) {
+func (o *outage) judged(t *testing.T) (gaps map[string][]api.Gap, missing map[string]int) {
 	t.Helper()
-	gaps, missing = map[string][]bridge.Gap{}, map[string]int{}
+	gaps, missing = map[string][]api.Gap{}, map[string]int{}
 	for _, w := range o.writers {
 		w.write(t, 100, 10, 200)
 		o.heard.awaitEvent(t, "pgbridge.event."+w.channel, w.commits[len(w.commits)-1].payload)
@@ -166,13 +167,13 @@ func TestBurstInLongOutage(t *testing.T) {
 		}
 	}
 	o.over(t)
-	o.heard.awaitGap(t, "orders", bridge.ReasonOverflow)
-	o.heard.awaitGap(t, "audit", bridge.ReasonOverflow)
+	o.heard.awaitGap(t, "orders", api.ReasonOverflow)
+	o.heard.awaitGap(t, "audit", api.ReasonOverflow)
 	gaps, missing := o.judged(t)
 	for channel, all := range gaps {
 		counted := int64(0)
 		for _, g := range all {
-			if g.Reason != bridge.ReasonOverflow || g.Dropped == nil || g.Since == nil {
+			if g.Reason != api.ReasonOverflow || g.Dropped == nil || g.Since == nil {
 				t.Fatalf("%s: gaps %s; want overflow, since and dropped", channel, show(all))
 			}
 			counted += *g.Dropped
@@ -187,7 +188,8 @@ func TestBurstInLongOutage(t *testing.T) {
 // memory, and none is lost.
 func TestHugeBurstInShortOutage(t *testing.T) {
 	t.Parallel()
-	const each, queueBytes = 250_000, 8 << 20
+	const queueBytes = 8 << 20
+	each := testenv.Fewer(250_000)
 	server := testenv.NATSProcess(t, "")
 	w := &world{pg: testenv.Postgres(t).NewDatabase(t), nats: server.URL(), prefix: "pgbridge"}
 	w.heard = &audience{prefix: w.prefix}
@@ -197,8 +199,9 @@ func TestHugeBurstInShortOutage(t *testing.T) {
 	behind := *w
 	behind.nats = link.Reroute(t, w.nats)
 	c := spawn(t, &behind, map[string]bridge.Channel{"orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}}, queueBytes)
-	w.heard.awaitGap(t, "orders", bridge.ReasonStarted)
-	w.heard.awaitGap(t, "audit", bridge.ReasonStarted)
+	w.heard.awaitGap(t, "orders", api.ReasonStarted)
+	w.heard.awaitGap(t, "audit", api.ReasonStarted)
+	c.settled(t, 2)
 	server.Stop(t)
 	numbered(t, w.pg, []string{"orders", "audit"}, each)
 	c.withinMemory(t, queueBytes)
@@ -206,7 +209,7 @@ func TestHugeBurstInShortOutage(t *testing.T) {
 	server.Start(t)
 	w.awaken(t)
 	link.Thaw()
-	testenv.Wait(t, 2*patience, "every event", func() bool { return orders.next.Load() == each })
+	testenv.Wait(t, 2*patience, "every event", func() bool { return orders.next.Load() == int64(each) })
 	if n := orders.wrong.Load(); n != 0 {
 		t.Errorf("%d events of orders came out of order", n)
 	}

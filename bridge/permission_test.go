@@ -1,13 +1,17 @@
 package bridge_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -46,8 +50,8 @@ func TestPublishRefused(t *testing.T) {
 			config := w.config(t, map[string]bridge.Channel{"secret": {}, "orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}})
 			config.StopGrace = time.Second // a gap that is refused is offered to the end
 			r := launch(t, config)
-			w.heard.awaitGap(t, "orders", bridge.ReasonStarted)
-			w.heard.awaitGap(t, "audit", bridge.ReasonStarted)
+			w.heard.awaitGap(t, "orders", api.ReasonStarted)
+			w.heard.awaitGap(t, "audit", api.ReasonStarted)
 			secret, orders, audit := newWriter(t, w.pg, "secret"), newWriter(t, w.pg, "orders"), newWriter(t, w.pg, "audit")
 			for range 20 {
 				secret.write(t, 10, 10, 20)
@@ -55,7 +59,7 @@ func TestPublishRefused(t *testing.T) {
 				audit.write(t, 10, 10, 20)
 			}
 			r.logged(t, "pgbridge.event.secret", "publish")
-			r.troubled(t, "pgbridge.event.secret")
+			r.hasProblem(t, "pgbridge.event.secret")
 			for _, o := range []*writer{orders, audit} {
 				w.heard.awaitEvent(t, "pgbridge.event."+o.channel, o.commits[len(o.commits)-1].payload)
 			}
@@ -96,7 +100,7 @@ func (w *world) countsEach(t *testing.T, secret *writer) {
 	judge(t, secret.commits, nil, gaps)
 	counted := int64(0)
 	for _, g := range gaps[first:] {
-		if g.Reason != bridge.ReasonNATSUnavailable || g.Dropped == nil {
+		if g.Reason != api.ReasonNATSUnavailable || g.Dropped == nil {
 			t.Fatalf("gap %+v; want nats_unavailable and a count", g)
 		}
 		counted += *g.Dropped
@@ -106,12 +110,12 @@ func (w *world) countsEach(t *testing.T, secret *writer) {
 	}
 }
 
-// A stream keeps the order of all its channels, so one refused subject holds
-// all of them up until somebody permits it.
+// A stream keeps the order of all its channels. A subject that NATS refuses costs
+// its own channel everything, counted, and the others nothing.
 func TestStreamPublishRefused(t *testing.T) {
 	t.Parallel()
 	var options *server.Options
-	deny := denyPublish("pgbridge.event.audit")
+	deny := denyPublish("pgbridge.event.secret")
 	n := testenv.NATS(t, func(o *server.Options) {
 		options = o
 		o.Users = []*server.User{
@@ -120,21 +124,76 @@ func TestStreamPublishRefused(t *testing.T) {
 		}
 	})
 	w := &world{pg: testenv.Postgres(t).NewDatabase(t), nats: withUser(n.URL(), "bridge"), prefix: "pgbridge"}
-	r := launch(t, w.config(t, map[string]bridge.Channel{"audit": {Delivery: bridge.DeliveryJetStream}})).ready(t)
-	audit := newWriter(t, w.pg, "audit")
-	audit.write(t, 500, 10, 50)
-	r.troubled(t, `"pgbridge.event.audit"`)
-	r.logged(t, "permissions violation", "pgbridge.event.audit")
+	stored := bridge.Channel{Delivery: bridge.DeliveryJetStream}
+	r := launch(t, w.config(t, map[string]bridge.Channel{"secret": stored, "audit": stored})).ready(t)
+	secret, audit := newWriter(t, w.pg, "secret"), newWriter(t, w.pg, "audit")
+	for range 10 {
+		secret.write(t, 50, 10, 50)
+		audit.write(t, 100, 10, 50)
+	}
+	r.hasProblem(t, `"pgbridge.event.secret"`)
+	r.logged(t, "permissions violation", "pgbridge.event.secret")
+	w.settled(t, r, audit)
+	testenv.Wait(t, patience, "the gaps of the refused channel to count its 500 events", func() bool { return w.counted(t, "secret") == 500 })
 	n.Stop(t)
 	options.Users[0].Permissions = nil
 	n.Start(t)
-	r.ready(t)
+	// An event that comes before the new connection is refused unseen, as those before it.
+	testenv.Wait(t, patience, "the subject to be taken again", func() bool {
+		secret.write(t, 1, 1, 50)
+		return len(r.Problems()) == 0
+	})
 	w.settled(t, r, audit)
-	if n := r.warnings(); n > 5 {
+	inPlace(t, secret.commits, w.messages(t), w.prefix, "secret")
+	if n := r.warnings(); n > 10 {
 		t.Errorf("%d warnings; want a few", n)
 	}
-	if msgs := w.messages(t); len(msgs) != 502 {
-		t.Errorf("the stream holds %d messages, want 501 events and one gap", len(msgs))
+}
+
+// counted adds up what the gaps of a channel in the stream count.
+func (w *world) counted(t *testing.T, channel string) (dropped int64) {
+	t.Helper()
+	for _, m := range w.messages(t) {
+		var g api.Gap
+		if m.Subject == w.prefix+".gap."+channel && json.Unmarshal(m.Data, &g) == nil && g.Reason == api.ReasonNATSUnavailable {
+			if g.Dropped == nil {
+				t.Fatalf("gap %s counts nothing", m.Data)
+			}
+			dropped += *g.Dropped
+		}
+	}
+	return dropped
+}
+
+// A stream that keeps one message for each subject and refuses the next holds up
+// nobody but the channel whose subject it is.
+func TestStreamSubjectFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.createStream(t, jetstream.StreamConfig{
+		Subjects:          []string{"pgbridge.event.*", "pgbridge.gap.*", "log.*"},
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, DiscardNewPerSubject: true,
+	})
+	r := launch(t, w.config(t, map[string]bridge.Channel{
+		"once": {Delivery: bridge.DeliveryJetStream},
+		"log":  {Delivery: bridge.DeliveryJetStream, Subject: "log.{payload.id}"},
+	})).ready(t)
+	once := newWriter(t, w.pg, "once")
+	for i := range 3 {
+		once.write(t, 1, 1, 1)
+		const notify = `SELECT pg_notify('log', '{"id": ' || i || '}') FROM generate_series($1, $1 + 99) i`
+		if _, err := once.conn.Exec(t.Context(), notify, 100*i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.hasProblem(t, "pgbridge.event.once")
+	testenv.Wait(t, patience, "every event of the other channel to be stored", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		return w.stream(ctx, t).CachedInfo().State.Msgs == 2+1+300
+	})
+	if got := w.heard.awaitGap(t, "once", api.ReasonNATSUnavailable); got.Dropped == nil || *got.Dropped < 1 {
+		t.Errorf("gap %+v, want one that counts the event", got)
 	}
 }
 
@@ -142,8 +201,8 @@ func TestSubscribeRefused(t *testing.T) {
 	t.Parallel()
 	w := guarded(t, server.Permissions{Subscribe: &server.SubjectPermission{Deny: []string{"pgbridge.notify.>"}}})
 	r := launch(t, w.config(t, map[string]bridge.Channel{"orders": {Notify: true}}))
-	r.troubled(t, "pgbridge.notify.>")
-	w.heard.awaitGap(t, "orders", bridge.ReasonStarted)
+	r.hasProblem(t, "pgbridge.notify.>")
+	w.heard.awaitGap(t, "orders", api.ReasonStarted)
 	orders := newWriter(t, w.pg, "orders")
 	orders.write(t, 10, 10, 20)
 	w.heard.awaitEvent(t, "pgbridge.event.orders", orders.commits[9].payload)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -25,9 +26,10 @@ func TestBackendTerminated(t *testing.T) {
 				held := x.held()
 				began := time.Now()
 				testenv.TerminateBackend(t, x.pg, tt.sessions)
+				lost := interval{began, time.Now()}
 				if tt.listener {
-					x.awaitGaps(t, bridge.ReasonReconnected, i+1)
-					checkWindow(t, x.heard.gaps(t, "orders"), began)
+					x.awaitGaps(t, api.ReasonReconnected, i+1)
+					checkWindow(t, x.heard.gaps(t, "orders"), lost)
 				}
 				if tt.control {
 					testenv.Wait(t, patience, "the lock to be taken again", func() bool { return x.held() > held })
@@ -47,21 +49,36 @@ func TestBackendTerminated(t *testing.T) {
 	}
 }
 
+// interval is when something happened: no earlier than begin, no later than end.
+type interval struct{ begin, end time.Time }
+
 // checkWindow checks the newest gap of a connection that was lost at a moment,
 // against the clock, which PostgreSQL on the same machine shares.
-func checkWindow(t *testing.T, gaps []bridge.Gap, lost time.Time) {
+func checkWindow(t *testing.T, gaps []api.Gap, lost interval) {
 	t.Helper()
 	g := gaps[len(gaps)-1]
 	switch {
 	case g.Since == nil:
 		t.Errorf("gap %s: since is null", show(gaps))
-	case g.Since.After(lost) || g.Since.Before(lost.Add(-patience)):
-		t.Errorf("gap %s: the connection was lost at %s, long after since or before it", show(gaps), lost)
-	case g.Until.Before(lost) || g.Until.After(time.Now().Add(time.Second)):
-		t.Errorf("gap %s: until is not between the loss at %s and now", show(gaps), lost)
+	case g.Since.After(lost.end) || g.Since.Before(lost.begin.Add(-patience)):
+		t.Errorf("gap %s: the connection was lost at %v, long after since or before it", show(gaps), lost)
+	case g.Until.Before(lost.begin) || g.Until.After(time.Now().Add(time.Second)):
+		t.Errorf("gap %s: until is not between the loss at %v and now", show(gaps), lost)
 	case g.Dropped != nil:
 		t.Errorf("gap %s: dropped is known", show(gaps))
 	}
+}
+
+// When the control session fails, the listener looks at its link at once.
+func TestOneSessionFailsAndTheOtherLooks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	launch(t, w.config(t, map[string]bridge.Channel{"orders": {}}), func(b *bridge.Bridge) { b.SetPingInterval(time.Hour) }).ready(t)
+	const lastQuery = `SELECT coalesce(max(query_start)::text, '') FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE 'pgbridge listener %'`
+	before := testenv.Value[string](t, w.pg, lastQuery)
+	testenv.TerminateBackend(t, w.pg, "pgbridge")
+	testenv.Wait(t, patience, "a ping of the listener's", func() bool { return testenv.Value[string](t, w.pg, lastQuery) != before })
 }
 
 // The listener is not given the time to come to rest.
@@ -88,17 +105,14 @@ func TestBackendTerminatedAgainAndAgain(t *testing.T) {
 func TestPostgresOutage(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
-		name   string
-		outage func(*testing.T, *testenv.PG)
-		times  int
+		name  string
+		end   func(*testing.T, *testenv.PG)
+		away  time.Duration
+		times int
 	}{
-		{"stopped for 30 s", func(t *testing.T, pg *testenv.PG) {
-			pg.Stop(t)
-			<-time.After(30 * time.Second)
-			pg.Start(t)
-		}, 1},
-		{"restarted", func(t *testing.T, pg *testenv.PG) { pg.Stop(t); pg.Start(t) }, 2},
-		{"killed", func(t *testing.T, pg *testenv.PG) { pg.Kill(t); pg.Start(t) }, 3},
+		{"stopped for 30 s", func(t *testing.T, pg *testenv.PG) { pg.Stop(t) }, 30 * time.Second, 1},
+		{"restarted", func(t *testing.T, pg *testenv.PG) { pg.Stop(t) }, 0, 2},
+		{"killed", func(t *testing.T, pg *testenv.PG) { pg.Kill(t) }, 0, 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -107,9 +121,12 @@ func TestPostgresOutage(t *testing.T) {
 			for i := range tt.times {
 				began := time.Now()
 				lines := x.bridge.warnings()
-				tt.outage(t, pg)
-				x.awaitGaps(t, bridge.ReasonReconnected, i+1)
-				checkWindow(t, x.heard.gaps(t, "orders"), began)
+				tt.end(t, pg)
+				lost := interval{began, time.Now()}
+				<-time.After(tt.away)
+				pg.Start(t)
+				x.awaitGaps(t, api.ReasonReconnected, i+1)
+				checkWindow(t, x.heard.gaps(t, "orders"), lost)
 				if n := x.bridge.warnings() - lines; n < 2 || n > 12 {
 					t.Errorf("%d warnings in one outage, want one for each session and change of cause", n)
 				}
@@ -132,8 +149,8 @@ func TestBothServersDown(t *testing.T) {
 			x := newTrial(t, w, nil)
 			pg.Kill(t)
 			n.Stop(t)
-			x.bridge.troubled(t, "NATS")
-			x.bridge.troubled(t, "listener")
+			x.bridge.hasProblem(t, "NATS")
+			x.bridge.hasProblem(t, "listener")
 			if first == "NATS" {
 				n.Start(t)
 				pg.Start(t)
@@ -165,15 +182,16 @@ func TestLinkFrozen(t *testing.T) {
 		t.Parallel()
 		proxy := testenv.NewProxy(t, testenv.Postgres(t).Addr())
 		x := newTrial(t, newWorld(t), proxy)
-		proxy.Freeze()
 		began := time.Now()
-		x.bridge.troubled(t, "listener")
+		proxy.Freeze()
+		lost := interval{began, time.Now()}
+		x.bridge.hasProblem(t, "listener")
 		if took := time.Since(began); took > 15*time.Second {
 			t.Errorf("the frozen link was noticed after %s, want 15 s", took)
 		}
 		proxy.Thaw()
-		x.awaitGaps(t, bridge.ReasonReconnected, 1)
-		checkWindow(t, x.heard.gaps(t, "orders"), began)
+		x.awaitGaps(t, api.ReasonReconnected, 1)
+		checkWindow(t, x.heard.gaps(t, "orders"), lost)
 		x.finish(t)
 	})
 	t.Run("shortly", func(t *testing.T) {
@@ -181,7 +199,7 @@ func TestLinkFrozen(t *testing.T) {
 		proxy := testenv.NewProxy(t, testenv.Postgres(t).Addr())
 		x := newTrial(t, newWorld(t), proxy)
 		proxy.Freeze()
-		x.bridge.troubled(t, "control session")
+		x.bridge.hasProblem(t, "control session")
 		proxy.Thaw()
 		for _, r := range x.finish(t) {
 			if r.missing != 0 || len(r.gaps) != 1 {
@@ -195,14 +213,37 @@ func TestLinkFrozen(t *testing.T) {
 		x := newTrial(t, newWorld(t), proxy)
 		for i := range 3 {
 			proxy.Freeze()
-			x.bridge.troubled(t, "control session")
+			x.bridge.hasProblem(t, "control session")
 			proxy.Cut()
-			x.bridge.troubled(t, "listener")
+			x.bridge.hasProblem(t, "listener")
 			proxy.Thaw()
-			x.awaitGaps(t, bridge.ReasonReconnected, i+1)
+			x.awaitGaps(t, api.ReasonReconnected, i+1)
 			x.bridge.ready(t)
 			x.flows(t)
 		}
 		x.finish(t)
 	})
+}
+
+// A firewall forgets the link of the session that has the lock, which the server does
+// not learn: the session that comes after it ends that one, and nothing is lost.
+func TestLockLeftBehind(t *testing.T) {
+	t.Parallel()
+	proxy := testenv.NewProxy(t, testenv.Postgres(t).Addr())
+	x := newTrial(t, newWorld(t), proxy)
+	held := x.held()
+	port := testenv.Value[int](t, x.pg, "SELECT client_port FROM pg_stat_activity a WHERE datname = current_database() AND "+holdsLock)
+	if !proxy.Abandon(port) {
+		t.Fatal("the proxy has no such link")
+	}
+	testenv.Wait(t, patience, "the lock to be taken again", func() bool { return x.held() > held })
+	if n := x.bridge.logs.FilterMessage("ends its session before, which still holds the publishing lock").Len(); n == 0 {
+		t.Error("the session before ended by itself")
+	}
+	x.bridge.ready(t)
+	for _, r := range x.finish(t) {
+		if r.missing != 0 || len(r.gaps) != 1 {
+			t.Errorf("%s: %d events missing, gaps %s; want none: nobody else published", r.channel, r.missing, show(r.gaps))
+		}
+	}
 }

@@ -1,11 +1,14 @@
 package bridge_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -20,7 +23,7 @@ func TestReload(t *testing.T) {
 
 	x.reload(t, more)
 	for _, token := range []string{"late", "late%20stream"} {
-		if g := w.heard.awaitGap(t, token, bridge.ReasonStarted); g.Since != nil || g.Dropped != nil {
+		if g := w.heard.awaitGap(t, token, api.ReasonStarted); g.Since != nil || g.Dropped != nil {
 			t.Errorf("the gap of an added channel is %+v, want since and dropped null", g)
 		}
 	}
@@ -91,7 +94,7 @@ func TestReloadChangesChannel(t *testing.T) {
 	w := newWorld(t)
 	w.heard = listen(t, w.nats, "pgbridge", "moved")
 	r := launch(t, w.config(t, map[string]bridge.Channel{"orders": {}})).ready(t)
-	w.heard.awaitGap(t, "orders", bridge.ReasonStarted)
+	w.heard.awaitGap(t, "orders", api.ReasonStarted)
 	s := keepWriting(t, w.pg, "orders", "a")
 	testenv.Wait(t, patience, "events", func() bool { return len(w.heard.events("pgbridge.event.orders")) > 100 })
 	if err := r.Reload(map[string]bridge.Channel{"orders": {Subject: "moved"}}); err != nil {
@@ -110,4 +113,29 @@ func (x *trial) reload(t *testing.T, channels map[string]bridge.Channel) {
 	if err := x.bridge.Reload(channels); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A channel that stays loses nothing when most of the others are replaced, over a
+// line on which there is time between two statements.
+func TestReloadReplacesMost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line, err := testenv.NewDelay(parsed(t, w.pg).Host, 20*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(line.Close)
+	far := parsed(t, w.pg)
+	far.Host = line.Addr()
+	x := newTrial(t, w, nil, func(c *bridge.Config) { c.ConnString = far.String() })
+	for round := range 5 {
+		channels := map[string]bridge.Channel{"orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}}
+		for i := range 50 {
+			channels[fmt.Sprintf("r%dc%d", round, i)] = bridge.Channel{}
+		}
+		x.reload(t, channels)
+		x.heard.awaitGap(t, fmt.Sprintf("r%dc49", round), api.ReasonStarted)
+		x.flows(t)
+	}
+	x.untouched(t)
 }

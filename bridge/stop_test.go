@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -26,8 +27,8 @@ func TestStopUnderLoad(t *testing.T) {
 		}
 		x.bridge = launch(t, x.config(t, map[string]bridge.Channel{"orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}})).ready(t)
 	}
-	x.awaitGaps(t, bridge.ReasonStarted, 3)
-	for _, r := range x.finishInPlace(t, bridge.ReasonStarted) {
+	x.awaitGaps(t, api.ReasonStarted, 3)
+	for _, r := range x.finishInPlace(t, api.ReasonStarted) {
 		if len(r.gaps) != 3 {
 			t.Errorf("%s: gaps %s; want one for each start", r.channel, show(r.gaps))
 		}
@@ -59,8 +60,27 @@ func TestStopWithoutNATS(t *testing.T) {
 	}
 }
 
-// counter returns one of the bridge's counters for a channel.
-func (r *running) counter(t *testing.T, name, channel string) float64 {
+// A bridge that is stopped while PostgreSQL is away does not wait for what can
+// no longer be published: neither for a gap nor for events.
+func TestStopWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	pg, n := testenv.DedicatedPostgres(t, testenv.PGOptions{}), testenv.NATS(t)
+	w := &world{pg: pg.URL(), nats: n.URL(), prefix: "pgbridge"}
+	w.heard = listen(t, w.nats, w.prefix)
+	config := w.config(t, map[string]bridge.Channel{"orders": {}, "audit": {Delivery: bridge.DeliveryJetStream}})
+	config.StopGrace = time.Hour // stop itself waits for less
+	r := launch(t, config).ready(t)
+	w.heard.awaitGap(t, "orders", api.ReasonStarted)
+	pg.Stop(t)
+	r.is(t, "orphan")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// counter returns one of the bridge's counters, the one with a label: a channel,
+// a reason.
+func (r *running) counter(t *testing.T, name, label string) float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(r.Bridge)
@@ -70,11 +90,13 @@ func (r *running) counter(t *testing.T, name, channel string) float64 {
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			if family.GetName() == name && m.GetLabel()[0].GetValue() == channel {
-				return m.GetCounter().GetValue()
+			for _, l := range m.GetLabel() {
+				if family.GetName() == name && l.GetValue() == label {
+					return m.GetCounter().GetValue()
+				}
 			}
 		}
 	}
-	t.Fatalf("no metric %s of %s", name, channel)
+	t.Fatalf("no metric %s of %s", name, label)
 	return 0
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -68,7 +69,7 @@ func (w *world) awaitStored(t *testing.T, body string) {
 func TestStreamMissing(t *testing.T) {
 	t.Parallel()
 	w, r, audit := audited(t)
-	r.troubled(t, streamName(w.prefix))
+	r.hasProblem(t, streamName(w.prefix))
 	r.logged(t, streamName(w.prefix), "does not exist")
 	r.is(t, "publishing")
 	testenv.Wait(t, patience, "the gap of the start to be queued", func() bool {
@@ -90,8 +91,8 @@ func TestStreamSubjectMissing(t *testing.T) {
 	config := w.config(t, map[string]bridge.Channel{"audit": {Delivery: bridge.DeliveryJetStream}})
 	config.Stream.Create = false
 	r := launch(t, config)
-	r.troubled(t, "pgbridge.gap.audit")
-	r.troubled(t, streamName(w.prefix))
+	r.hasProblem(t, "pgbridge.gap.audit")
+	r.hasProblem(t, streamName(w.prefix))
 	audit := newWriter(t, w.pg, "audit")
 	r.is(t, "publishing")
 	w.createStream(t, jetstream.StreamConfig{Subjects: []string{"pgbridge.event.*", "pgbridge.gap.*"}})
@@ -112,13 +113,48 @@ func TestStreamExtended(t *testing.T) {
 	if err := r.Reload(channels); err != nil {
 		t.Fatal(err)
 	}
-	w.heard.awaitGap(t, "more", bridge.ReasonStarted)
+	w.heard.awaitGap(t, "more", api.ReasonStarted)
 	w.settled(t, r, audit)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	want := []string{"pgbridge.event.audit", "pgbridge.event.more", "pgbridge.gap.audit", "pgbridge.gap.more"}
 	if got := slices.Sorted(slices.Values(w.stream(ctx, t).CachedInfo().Config.Subjects)); !slices.Equal(got, want) {
 		t.Errorf("subjects = %q, want %q", got, want)
+	}
+}
+
+// Thousands of channels are one pattern of the stream, and a reload adds more.
+func TestStreamOfManyChannels(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	channels := map[string]bridge.Channel{"audit": {Delivery: bridge.DeliveryJetStream}}
+	add := func(n int) {
+		for range n {
+			channels["c"+strconv.Itoa(len(channels))] = bridge.Channel{Delivery: bridge.DeliveryJetStream}
+		}
+	}
+	add(2_999)
+	began := time.Now()
+	r := launch(t, w.config(t, channels)).ready(t)
+	t.Logf("3,000 channels were ready after %s", time.Since(began))
+	audit := newWriter(t, w.pg, "audit")
+	w.settled(t, r, audit)
+	add(1)
+	began = time.Now()
+	if err := r.Reload(channels); err != nil {
+		t.Fatal(err)
+	}
+	w.heard.awaitGap(t, "c3000", api.ReasonStarted)
+	t.Logf("one more was reloaded after %s", time.Since(began))
+	w.settled(t, r, audit)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	info := w.stream(ctx, t).CachedInfo()
+	if got, want := info.Config.Subjects, []string{"pgbridge.event.*", "pgbridge.gap.*"}; !slices.Equal(got, want) {
+		t.Errorf("subjects = %q, want %q", got, want)
+	}
+	if got, want := info.State.Msgs, uint64(3_001+2); got != want {
+		t.Errorf("the stream holds %d messages, want %d: a gap of each channel and the events", got, want)
 	}
 }
 
@@ -132,10 +168,14 @@ func TestStreamDeleted(t *testing.T) {
 	if err := x.jetStream(t).DeleteStream(ctx, streamName(x.prefix)); err != nil {
 		t.Fatal(err)
 	}
-	x.heard.awaitGap(t, "audit", bridge.ReasonNATSUnavailable)
+	x.heard.awaitGap(t, "audit", api.ReasonNATSUnavailable)
 	x.bridge.logged(t, "deleted", streamName(x.prefix))
 	r := x.finish(t)
-	chained(t, x.stored(t))
+	stored := x.stored(t)
+	chained(t, stored)
+	if first := stored[0].Subject; first != "pgbridge.gap.audit" {
+		t.Errorf("the new stream begins with a message on %s, want the gap", first)
+	}
 	if gaps := r["audit"].gaps; len(gaps) != 1 {
 		t.Errorf("gaps of audit %s; want the one that says what was deleted", show(gaps))
 	}
@@ -223,12 +263,16 @@ func TestStreamFull(t *testing.T) {
 	w.createStream(t, config)
 	r.ready(t)
 	audit.write(t, 1000, 100, 100)
-	r.troubled(t, "maximum messages exceeded")
-	refused := audit.commits[300].payload
-	began, heard := time.Now(), w.heard.count("pgbridge.event.audit", refused)
+	r.hasProblem(t, "maximum messages exceeded")
+	refused, next := audit.commits[300].payload, audit.commits[301].payload
+	w.heard.awaitEvent(t, "pgbridge.event.audit", refused)
+	began, heard, nextHeard := time.Now(), w.heard.count("pgbridge.event.audit", refused), w.heard.count("pgbridge.event.audit", next)
 	testenv.Wait(t, patience, "three more attempts", func() bool { return w.heard.count("pgbridge.event.audit", refused) >= heard+3 })
 	if took := time.Since(began); took < 300*time.Millisecond {
 		t.Errorf("three attempts took %s: the bridge spins", took)
+	}
+	if n := w.heard.count("pgbridge.event.audit", next); n > nextHeard+1 {
+		t.Errorf("the event behind the refused one was published %d times more, want the first alone to be tried", n-nextHeard)
 	}
 	if n := r.warnings(); n > 5 {
 		t.Errorf("%d warnings while the stream is full", n)
@@ -265,9 +309,9 @@ func TestStreamInCluster(t *testing.T) {
 
 	leader := nodeNamed(t, cluster, w.leader(t))
 	burst := newWriter(t, w.pg, "audit")
-	burst.write(t, 5000, 100, 100)
+	burst.write(t, testenv.Fewer(5000), 100, 100)
 	cluster.Nodes[leader].Stop(t)
-	burst.write(t, 5000, 100, 100)
+	burst.write(t, testenv.Fewer(5000), 100, 100)
 	w.awaitLength(t, len(burst.commits))
 	cluster.Nodes[leader].Start(t)
 	cluster.WaitForLeader(t, 3)
@@ -275,7 +319,7 @@ func TestStreamInCluster(t *testing.T) {
 	for _, i := range []int{0, 1} {
 		cluster.Nodes[i].Stop(t)
 	}
-	r.troubled(t, "stream")
+	r.hasProblem(t, "stream")
 	burst.write(t, 1000, 100, 100)
 	for _, i := range []int{0, 1} {
 		cluster.Nodes[i].Start(t)

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -40,8 +41,8 @@ func newTrial(t *testing.T, w *world, proxy *testenv.Proxy, changes ...func(*bri
 		change(&config)
 	}
 	x := &trial{world: w, bridge: launch(t, config).ready(t)}
-	x.heard.awaitGap(t, "orders", bridge.ReasonStarted)
-	x.heard.awaitGap(t, "audit", bridge.ReasonStarted)
+	x.heard.awaitGap(t, "orders", api.ReasonStarted)
+	x.heard.awaitGap(t, "audit", api.ReasonStarted)
 	x.write(t, w.pg)
 	return x
 }
@@ -70,7 +71,7 @@ func (x *trial) held() int { return x.bridge.logs.FilterMessage("holds the publi
 // connected counts how often the listener connected.
 func (x *trial) connected() int { return x.bridge.logs.FilterMessage("listener connected").Len() }
 
-func (x *trial) awaitGaps(t *testing.T, reason bridge.Reason, n int) {
+func (x *trial) awaitGaps(t *testing.T, reason api.Reason, n int) {
 	t.Helper()
 	for _, channel := range []string{"orders", "audit"} {
 		testenv.Wait(t, patience, fmt.Sprintf("gap %d of %s", n, channel), func() bool {
@@ -89,7 +90,7 @@ func (x *trial) awaitGaps(t *testing.T, reason bridge.Reason, n int) {
 type outcome struct {
 	channel string
 	events  []string
-	gaps    []bridge.Gap
+	gaps    []api.Gap
 	missing int
 }
 
@@ -269,8 +270,23 @@ func (s *steady) finish(t testing.TB) string {
 	return s.commits[len(s.commits)-1].payload
 }
 
+// tookOver reports whether one replica followed another, so that what both send through
+// core NATS, each on its own connection, comes in any order.
+func tookOver(gaps []api.Gap) bool {
+	return slices.ContainsFunc(gaps, func(g api.Gap) bool { return g.Reason == api.ReasonTakeover })
+}
+
+// sort puts what arrived in the order of this writer's commits.
+func (s *steady) sort(arrived []string) {
+	position := make(map[string]int, len(s.commits))
+	for i, c := range s.commits {
+		position[c.payload] = i
+	}
+	slices.SortStableFunc(arrived, func(a, b string) int { return position[a] - position[b] })
+}
+
 // judge compares this writer's commits with what arrived on its channel.
-func (s *steady) judge(t testing.TB, arrived []string, gaps []bridge.Gap) (missing int) {
+func (s *steady) judge(t testing.TB, arrived []string, gaps []api.Gap) (missing int) {
 	t.Helper()
 	var mine []string
 	came := map[string]bool{}
@@ -280,12 +296,15 @@ func (s *steady) judge(t testing.TB, arrived []string, gaps []bridge.Gap) (missi
 			came[body] = true
 		}
 	}
+	if s.channel == "orders" && tookOver(gaps) {
+		s.sort(mine)
+	}
 	sure := slices.DeleteFunc(slices.Clone(s.commits), func(c commit) bool { return s.doubtful[c.payload] && !came[c.payload] })
 	return judge(t, sure, mine, gaps)
 }
 
-// troubled waits for a problem that holds the word.
-func (r *running) troubled(t testing.TB, word string) {
+// hasProblem waits for a problem that holds the word.
+func (r *running) hasProblem(t testing.TB, word string) {
 	t.Helper()
 	testenv.Wait(t, patience, "a problem with "+word, func() bool {
 		return slices.ContainsFunc(r.Problems(), func(p string) bool { return strings.Contains(p, word) })

@@ -6,74 +6,70 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/tracing"
 )
 
 // copying is one copy.
 type copying struct {
 	request
 	copier   *Copier
-	task     *txrunner.Task
+	task     *pinned.Task
 	script   *script.Script
 	at       int // index of the COPY among the statements
+	reading  reading
 	begun    time.Time
+	brought  int          // bytes of the request, which stays until the copy has ended
+	sql      *budget.Hold // for that, and the COPY with literals in it
 	progress progress
+	span     tracing.Span // of the copy, which can outlast that of its request
 }
 
-func (c *Copier) newCopying(task *txrunner.Task, maxChunk int) (*copying, error) {
+// endSpan ends it.
+func (k *copying) endSpan(err error) {
+	if !k.span.Recorded() {
+		return
+	}
+	failure := ""
+	if err != nil {
+		failure = string(service.AsError(err).Code)
+	}
+	k.span.End(failure, attribute.Int64("pgbridge.rows", k.progress.Rows.Load()), attribute.Int64("pgbridge.bytes", k.progress.Bytes.Load()))
+}
+
+// trace begins the copy's span, which count ends.
+func (k *copying) trace(ctx context.Context) context.Context {
+	ctx, k.span = tracing.Start(ctx, "copy", attribute.String("pgbridge.script", k.script.Name),
+		attribute.String("pgbridge.direction", directionOf(k.in())))
+	return ctx
+}
+
+func (c *Copier) newCopying(task *pinned.Task, maxChunk int) (*copying, error) {
 	s := task.Script()
 	r, err := c.readRequest(task.Fields, maxChunk, s.Settings.Buckets)
 	if err != nil {
 		return nil, err
 	}
 	k := &copying{request: r, copier: c, task: task, script: s, at: s.CopyIndex(), begun: time.Now()}
-	k.progress.id, k.progress.script = r.id, s.Name
+	k.brought, k.sql = task.Request.Size(), task.Request.Memory()
+	k.progress.id, k.progress.Script, k.progress.Begun = r.id, s.Name, k.begun
+	k.progress.Kind = "copy out"
+	if k.in() {
+		k.progress.Kind = "copy in"
+	}
 	return k, nil
 }
 
 func (k *copying) copy() *script.Copy { return k.script.Statements[k.at].Copy }
 
 func (k *copying) in() bool { return k.copy().In }
-
-// dataCopy does the COPY itself. It is given SQL without parameters.
-type dataCopy func(ctx context.Context, conn *pgconn.PgConn, sql string) (pgconn.CommandTag, error)
-
-// statements runs the COPY and what is around it, and returns how many rows
-// PostgreSQL says were copied.
-func (k *copying) statements(ctx context.Context, w *txrunner.Work, copy dataCopy) (rows int64, err error) {
-	drop := !k.in() // the answer to a copy out has no place for results
-	if err := w.Statements(ctx, 0, k.at, drop); err != nil {
-		return 0, err
-	}
-	query, err := k.query(ctx, w)
-	if err != nil {
-		return 0, err
-	}
-	w.Executes()
-	stop := k.copier.watch(ctx, &k.progress)
-	tag, err := copy(ctx, w.Conn(), query.SQL)
-	stop()
-	if err != nil {
-		return 0, w.Refused(query, err)
-	}
-	if err := w.Statements(ctx, k.at+1, len(k.script.Statements), drop); err != nil {
-		return 0, err
-	}
-	return tag.RowsAffected(), w.Sync(ctx)
-}
-
-// commit ends the transaction, unless it is a client's. reply goes with the
-// message id, if there is one.
-func (k *copying) commit(ctx context.Context, w *txrunner.Work, reply []byte) error {
-	if !k.task.Own() {
-		return nil
-	}
-	return w.Commit(ctx, reply)
-}
 
 // answer answers the request with the only reply there is.
 func (k *copying) answer(reply service.Reply, err error) {
@@ -95,7 +91,19 @@ func (k *copying) open(data string) error {
 	return nil
 }
 
-func encode(s summary) ([]byte, error) {
+// encode writes the last reply, with what PostgreSQL has said besides as far as
+// that fits.
+func (k *copying) encode(s api.CopySummary, w *execution.Execution) ([]byte, error) {
+	body, err := marshal(s)
+	notices := w.Session().Notices.Fitting(k.task.ReplyLimit() - len(body) - len(`,"notices":[]`))
+	if err != nil || len(notices) == 0 {
+		return body, err
+	}
+	body = append(body[:len(body)-1], `,"notices":[`...)
+	return append(append(body, notices...), "]}"...), nil
+}
+
+func marshal(s api.CopySummary) ([]byte, error) {
 	body, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode a reply: %w", err)
@@ -105,5 +113,7 @@ func encode(s summary) ([]byte, error) {
 
 // count adds the copy to the metrics.
 func (k *copying) count(err error) {
-	k.copier.metrics.done(k.in(), k.progress.rows.Load(), k.progress.bytes.Load(), time.Since(k.begun), err)
+	defer k.endSpan(err)
+	k.task.Ended(err, time.Since(k.begun))
+	k.copier.metrics.done(k.in(), k.progress.Rows.Load(), k.progress.Bytes.Load(), time.Since(k.begun), err)
 }

@@ -25,7 +25,7 @@
 // for:
 //
 //	out  PostgreSQL ─► rows ─► chunks ─► NATS                one goroutine
-//	     PostgreSQL ─► rows ─► pipe ─► object store          the store's Put is the second
+//	     PostgreSQL ─► rows ─► chunks ─► object store        the same
 //	in   NATS ─► upload ─► connection ─► PostgreSQL          the second reads the upload and
 //	     object ─► connection ─► PostgreSQL                  writes, the first hears errors
 //

@@ -2,9 +2,6 @@ package copier
 
 import (
 	"bytes"
-	"regexp"
-	"strconv"
-	"strings"
 
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
@@ -14,24 +11,25 @@ import (
 // of data in CSV.
 const csvTakesMarker = 18
 
-// otherQuotes finds the options with which the quotes of a CSV are unknown.
-var otherQuotes = regexp.MustCompile(`(?i)\b(quote|escape)\b`)
-
 // endMarker looks for a line \. in data for PostgreSQL, which ignores silently
 // what follows it: see "Text Format" and "CSV Format" in
-// https://www.postgresql.org/docs/current/sql-copy.html. A nil one finds
-// nothing.
+// https://www.postgresql.org/docs/current/sql-copy.html, and CopyReadLineText in
+// https://github.com/postgres/postgres/blob/REL_17_STABLE/src/backend/commands/copyfromparse.c,
+// whose rules these are. A nil one finds nothing.
 //
 //	data ─ \ ─► backslash ─ . ─► dot ─ newline ─► over ─ anything ─► refused
 //	  ▲             │             │
 //	  └── another ──┴─────────────┘
 type endMarker struct {
-	csv   bool
-	quote string // of CSV; empty: not known
-	state markerState
+	csv    bool
+	quote  byte // of CSV
+	escape byte // of CSV; 0: the same as quote
+	pairs  *pairs
+	state  markerState
 
 	previous byte // of CSV, the last one before
 	quoted   bool // of CSV
+	escaped  bool // of CSV: the next byte is, if it is a quote
 }
 
 type markerState uint8
@@ -44,28 +42,24 @@ const (
 	markerOver
 )
 
-// newEndMarker returns what looks through the data of a COPY.
-func newEndMarker(format script.Format, sql, serverVersion string) *endMarker {
-	switch format {
-	case script.Text:
-		return &endMarker{}
-	case script.CSV:
-		major, _, _ := strings.Cut(serverVersion, ".")
-		if n, err := strconv.Atoi(major); err == nil && n >= csvTakesMarker {
-			return nil
-		}
-		m := &endMarker{csv: true, quote: `"`, previous: '\n'}
-		if otherQuotes.MatchString(sql) {
-			m.quote = ""
-		}
-		return m
+// newEndMarker returns what looks through data that is read so.
+func newEndMarker(r reading) *endMarker {
+	if r.format == script.Binary || r.format == script.CSV && r.major >= csvTakesMarker {
+		return nil
 	}
-	return nil
+	m := &endMarker{csv: r.format == script.CSV, quote: r.quote, previous: '\n'}
+	if r.escape != r.quote {
+		m.escape = r.escape
+	}
+	if !r.ascii {
+		m.pairs = newPairs(r.encoding)
+	}
+	return m
 }
 
 // check looks through more data.
 func (m *endMarker) check(p []byte) error {
-	if m == nil || m.scan(p) {
+	if m == nil || m.scan(m.pairs.mask(p)) {
 		return nil
 	}
 	return service.Errorf(service.CodeInvalidRequest, `a line \. is followed by more data, which PostgreSQL would ignore`)
@@ -95,7 +89,10 @@ func (m *endMarker) scan(p []byte) bool {
 				continue // it is data like any other
 			}
 		}
-		m.previous, p = c, p[1:]
+		if m.csv {
+			m.pass(p[:1])
+		}
+		p = p[1:]
 	}
 	return true
 }
@@ -113,21 +110,41 @@ func (m *endMarker) skip(p []byte) []byte {
 	if i < 0 {
 		return nil
 	}
-	if !m.csv || !m.quoted && (m.previous == '\n' || m.previous == '\r') {
+	if !m.csv || m.beginsLine() {
 		m.state = markerBackslash
 	}
-	m.previous = '\\'
+	if m.csv {
+		m.pass(p[i : i+1])
+	}
 	return p[i+1:]
 }
 
-// pass keeps what CSV data without a backslash says of the place behind it.
+func (m *endMarker) beginsLine() bool {
+	return !m.quoted && (m.previous == '\n' || m.previous == '\r')
+}
+
+// pass keeps what CSV data says of the place behind it.
 func (m *endMarker) pass(p []byte) {
 	if len(p) == 0 {
 		return
 	}
 	m.previous = p[len(p)-1]
-	if m.quote != "" && bytes.Count(p, []byte(m.quote))%2 == 1 {
-		m.quoted = !m.quoted
+	if m.escape == 0 {
+		if bytes.Count(p, []byte{m.quote})%2 == 1 {
+			m.quoted = !m.quoted
+		}
+		return
+	}
+	for _, c := range p {
+		if m.quoted && c == m.escape {
+			m.escaped = !m.escaped
+		}
+		if c == m.quote && !m.escaped {
+			m.quoted = !m.quoted
+		}
+		if c != m.escape {
+			m.escaped = false
+		}
 	}
 }
 

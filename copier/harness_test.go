@@ -4,39 +4,30 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pgbridge/pgbridge/copier"
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
-const patience = 60 * time.Second // for what has to happen
-
-// world is a database, a NATS server, a runner with a copier, and a client.
+// world is one in which copies are served.
 type world struct {
-	t        testing.TB
-	pg       string // URL
-	nats     *testenv.NATSServer
-	folder   string
+	*harness.World
 	requests *nats.Conn
-	client   *nats.Conn
-	js       jetstream.JetStream
+	js       jetstream.JetStream // of the client
 	logs     *observer.ObservedLogs
 	stop     func() error
+	runner   *txrunner.Runner
 }
 
 // options of a world; the zero value is a good one.
@@ -53,19 +44,15 @@ type options struct {
 // newWorld starts everything and waits until it is ready.
 func newWorld(t testing.TB, o options) *world {
 	t.Helper()
-	w := &world{t: t, pg: testenv.Postgres(t).NewDatabase(t), nats: testenv.NATS(t), folder: t.TempDir()}
-	for name, text := range o.scripts {
-		w.write(name, text)
-	}
+	w := &world{World: harness.New(t, o.scripts)}
 	if o.schema != "" {
-		testenv.Exec(t, w.pg, o.schema)
+		w.SQL(o.schema)
 	}
-	w.client = w.nats.Connect(t, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	var err error
-	if w.js, err = jetstream.New(w.client); err != nil {
+	if w.js, err = jetstream.New(w.Client); err != nil {
 		t.Fatal(err)
 	}
-	o.url, o.pgURL = w.nats.URL(), w.pg
+	o.url, o.pgURL = w.NATS.URL(), w.Postgres
 	if o.link != nil {
 		o.link(w)
 	}
@@ -74,223 +61,71 @@ func newWorld(t testing.TB, o options) *world {
 }
 
 func (w *world) serve(o options) {
-	w.t.Helper()
-	core, logs := observer.New(zap.DebugLevel)
-	w.logs = logs
-	w.requests = connect(w.t, o.url)
-	cc := copier.Config{Requests: w.requests, ProgressEvery: -1, Logger: zap.New(core)}
+	w.T.Helper()
+	w.requests = harness.Requests(w.T, o.url)
+	cc := copier.Config{Requests: w.requests, ProgressEvery: -1}
 	if o.copier != nil {
 		o.copier(&cc)
 	}
 	c, err := copier.New(cc)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	rc := txrunner.Config{
-		ConnString: o.pgURL, Scripts: w.folder, ScriptsPoll: -1, StopGrace: 10 * time.Second,
-		Requests: w.requests, Extensions: []txrunner.Extension{c.Extension()}, Logger: zap.New(core),
-	}
-	if o.runner != nil {
-		o.runner(&rc)
-	}
-	runner, err := txrunner.New(rc)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.stop = testenv.Run(w.t, logs, runner.Run)
-	testenv.Wait(w.t, patience, "the runner to be ready", func() bool { return len(runner.Problems()) == 0 })
-}
-
-func connect(t testing.TB, url string) *nats.Conn {
-	t.Helper()
-	nc, err := nats.Connect(url, nats.PermissionErrOnSubscribe(true), nats.MaxReconnects(-1),
-		nats.ReconnectWait(20*time.Millisecond), nats.PingInterval(time.Second),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	return nc
-}
-
-// write puts a script into the folder; name is its path without .sql.
-func (w *world) write(name, text string) {
-	w.t.Helper()
-	path := filepath.Join(w.folder, name+".sql")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		w.t.Fatal(err)
-	}
+	running := w.Serve(func(rc *txrunner.Config) {
+		rc.ConnString, rc.Requests, rc.Extensions = o.pgURL, w.requests, []txrunner.Extension{c.Extension()}
+		if o.runner != nil {
+			o.runner(rc)
+		}
+	})
+	w.logs, w.stop, w.runner = running.Logs, running.Stop, running.Runner
 }
 
 // rows counts a table's.
 func (w *world) rows(table string) int64 {
-	w.t.Helper()
-	return testenv.Value[int64](w.t, w.pg, "SELECT count(*) FROM "+table)
-}
-
-// clean fails the test if a backend is still at work, or in a transaction.
-func (w *world) clean() {
-	w.t.Helper()
-	testenv.Wait(w.t, patience, "no backend to be stuck", func() bool {
-		return testenv.Value[int64](w.t, w.pg, `SELECT count(*) FROM pg_stat_activity
-			WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'`) == 0
-	})
-}
-
-// reply is a message as a client sees it.
-type reply struct {
-	header  nats.Header
-	subject string // where to acknowledge it
-	body    []byte
-	fields  map[string]any
-	failure *service.Error
-}
-
-func readReply(t testing.TB, m *nats.Msg) reply {
-	t.Helper()
-	r := reply{header: m.Header, subject: m.Reply, body: m.Data}
-	if m.Reply == "" && len(m.Data) > 0 {
-		var e struct{ Error *service.Error }
-		if json.Unmarshal(m.Data, &r.fields) != nil || json.Unmarshal(m.Data, &e) != nil {
-			t.Fatalf("reply %q", m.Data)
-		}
-		r.failure = e.Error
-	}
-	return r
-}
-
-func (r reply) text(field string) string {
-	if s, ok := r.fields[field].(string); ok {
-		return s
-	}
-	return fmt.Sprint(r.fields[field])
-}
-
-// wants fails the test unless the reply is an error with this code.
-func (r reply) wants(t testing.TB, code service.Code) reply {
-	t.Helper()
-	if r.failure == nil || r.failure.Code != code {
-		t.Fatalf("reply %q %v, want the error %s", r.body, r.header, code)
-	}
-	return r
-}
-
-// good fails the test if the reply is an error.
-func (r reply) good(t testing.TB) reply {
-	t.Helper()
-	if r.failure != nil {
-		t.Fatalf("reply %+v", *r.failure)
-	}
-	return r
-}
-
-func subject(s string) string {
-	if strings.HasPrefix(s, "pgbridge.") {
-		return s
-	}
-	return "pgbridge." + s
-}
-
-// ask sends a request and returns its one reply.
-func (w *world) ask(to, body string, headers ...string) reply {
-	w.t.Helper()
-	m := nats.NewMsg(subject(to))
-	m.Data = []byte(body)
-	for i := 0; i < len(headers); i += 2 {
-		m.Header.Set(headers[i], headers[i+1])
-	}
-	answer, err := w.client.RequestMsg(m, patience)
-	if err != nil {
-		w.t.Fatalf("request %s: %v", to, err)
-	}
-	return readReply(w.t, answer)
-}
-
-// inbox is a subscription for all replies to one request.
-type inbox struct {
-	w    *world
-	sub  *nats.Subscription
-	last reply
+	w.T.Helper()
+	return testenv.Value[int64](w.T, w.Postgres, "SELECT count(*) FROM "+table)
 }
 
 // copierConfig is what a test may change.
 type copierConfig = copier.Config
 
-func (w *world) request(nc *nats.Conn, to, body string) *inbox {
-	w.t.Helper()
-	sub, err := nc.SubscribeSync(nc.NewInbox())
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := nc.PublishRequest(subject(to), sub.Subject, []byte(body)); err != nil {
-		w.t.Fatal(err)
-	}
-	return &inbox{w: w, sub: sub}
-}
-
-func (i *inbox) next() reply {
-	i.w.t.Helper()
-	m, err := i.sub.NextMsg(patience)
-	if err != nil {
-		i.w.t.Fatalf("receive: %v", err)
-	}
-	i.last = readReply(i.w.t, m)
-	return i.last
-}
-
-// ackLast acknowledges what has come last.
-func (i *inbox) ackLast() { i.ack(i.last) }
-
-func (i *inbox) ack(r reply) {
-	i.w.t.Helper()
-	if err := i.w.client.Publish(r.subject, nil); err != nil {
-		i.w.t.Fatal(err)
-	}
-}
-
 // download is a copy out as its client has it in the end.
 type download struct {
-	opening reply
+	opening harness.Reply
 	data    []byte
 	chunks  int
-	end     reply
-	failure *service.Error
+	end     harness.Reply
+	Error   *harness.Failure
 }
 
 // download copies out, acknowledging everything.
 func (w *world) download(to, body string) download {
-	w.t.Helper()
-	return w.request(w.client, to, body).collect()
+	w.T.Helper()
+	return collect(w.Request(w.Client, to, body))
 }
 
-func (i *inbox) collect() download {
-	i.w.t.Helper()
-	d := download{opening: i.next()}
-	if d.failure = d.opening.failure; d.failure != nil {
+func collect(i *harness.Inbox) download {
+	i.W.T.Helper()
+	d := download{opening: i.Next()}
+	if d.Error = d.opening.Error; d.Error != nil {
 		return d
 	}
 	for {
-		r := i.next()
+		r := i.Next()
 		switch {
-		case r.failure != nil:
-			d.failure = r.failure
-		case len(r.body) == 0:
+		case r.Error != nil:
+			d.Error = r.Error
+		case len(r.Body) == 0:
 			d.end = r
-			d.check(i.w.t)
+			d.check(i.W.T)
 			return d
 		default:
 			d.chunks++
-			if seq := r.header.Get(service.HeaderSeq); seq != strconv.Itoa(d.chunks) {
-				i.w.t.Fatalf("chunk %s, want %d", seq, d.chunks)
+			if seq := r.Header.Get(service.HeaderSeq); seq != strconv.Itoa(d.chunks) {
+				i.W.T.Fatalf("chunk %s, want %d", seq, d.chunks)
 			}
-			d.data = append(d.data, r.body...)
-			i.ack(r)
+			d.data = append(d.data, r.Body...)
+			i.Ack(r)
 		}
 	}
 }
@@ -298,53 +133,53 @@ func (i *inbox) collect() download {
 // check compares what has come with what the end says.
 func (d *download) check(t testing.TB) {
 	t.Helper()
-	size, digest := d.end.header.Get(service.HeaderBytes), d.end.header.Get(service.HeaderDigest)
-	if d.failure != nil {
+	size, digest := d.end.Header.Get(service.HeaderBytes), d.end.Header.Get(service.HeaderDigest)
+	if d.Error != nil {
 		if size != "" || digest != "" {
-			t.Errorf("the end after an error says %v", d.end.header)
+			t.Errorf("the end after an error says %v", d.end.Header)
 		}
 		return
 	}
 	h := sha256.New()
 	h.Write(d.data)
-	if size != strconv.Itoa(len(d.data)) || !service.SameDigest(h, digest) {
-		t.Errorf("%d bytes have come, the end says %v", len(d.data), d.end.header)
+	if size != strconv.Itoa(len(d.data)) || !api.SameDigest(h, digest) {
+		t.Errorf("%d bytes have come, the end says %v", len(d.data), d.end.Header)
 	}
 }
 
 // upload is a copy in as its client has it.
 type upload struct {
 	w       *world
-	opening reply
+	opening harness.Reply
 	to      string
 	seq     int
 }
 
 func (w *world) upload(to, body string) *upload {
-	w.t.Helper()
-	u := &upload{w: w, opening: w.ask(to, body)}
-	u.to = u.opening.text("data")
+	w.T.Helper()
+	u := &upload{w: w, opening: w.Ask(to, body)}
+	u.to = u.opening.Text("data")
 	return u
 }
 
 // send sends the next chunk and waits for its answer.
-func (u *upload) send(data string, headers ...string) reply {
-	u.w.t.Helper()
+func (u *upload) send(data string, headers ...string) harness.Reply {
+	u.w.T.Helper()
 	u.seq++
-	return u.w.ask(u.to, data, append([]string{service.HeaderSeq, strconv.Itoa(u.seq)}, headers...)...)
+	return u.w.Ask(u.to, data, append([]string{service.HeaderSeq, strconv.Itoa(u.seq)}, headers...)...)
 }
 
 // all sends data in chunks of so many bytes, and the end.
-func (u *upload) all(data []byte, size int) reply {
-	u.w.t.Helper()
+func (u *upload) all(data []byte, size int) harness.Reply {
+	u.w.T.Helper()
 	h := sha256.New()
 	h.Write(data)
 	for len(data) > 0 {
 		n := min(size, len(data))
-		u.send(string(data[:n])).good(u.w.t)
+		u.send(string(data[:n])).Good(u.w.T)
 		data = data[n:]
 	}
-	return u.send("", service.HeaderDigest, service.FormatDigest(h))
+	return u.send("", service.HeaderDigest, api.FormatDigest(h))
 }
 
 // lines are rows of two columns in the text format.
@@ -356,16 +191,9 @@ func lines(from, to int) []byte {
 	return b.Bytes()
 }
 
-func equal[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s = %v, want %v", what, got, want)
-	}
-}
-
 // limited is a context that ends when a test has waited for too long.
 func limited(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

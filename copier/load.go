@@ -4,35 +4,38 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"hash"
 	"io"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/execution"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
 // load copies from an object.
-func (k *copying) load(ctx context.Context, w *txrunner.Work, _ **jetstream.ObjectInfo) (summary, error) {
+func (k *copying) load(ctx context.Context, w *execution.Execution) (api.CopySummary, error) {
 	o, err := k.openObject(ctx)
 	if err != nil {
-		return summary{}, err
+		return api.CopySummary{}, err
 	}
-	defer o.messages.Stop()
-	k.progress.totalBytes = &o.size
-	rows, err := k.statements(ctx, w, func(ctx context.Context, conn *pgconn.PgConn, sql string) (pgconn.CommandTag, error) {
-		o.marker = newEndMarker(k.copy().Format, sql, conn.ParameterStatus("server_version"))
-		return copyIn(ctx, conn, sql, func() {}, o)
+	defer o.close()
+	k.progress.TotalBytes = &o.size
+	done, err := k.statements(ctx, w, func(ctx context.Context, s *session.Session, sql string) (outcome, error) {
+		o.marker = newEndMarker(k.reading.on(s.Conn))
+		return copyIn(ctx, s, sql, func() {}, o)
 	})
 	if err != nil {
-		return summary{}, err
+		return api.CopySummary{}, err
 	}
-	return summary{k.id, rows, o.size, service.FormatDigest(o.digest), w.Results()}, nil
+	return api.CopySummary{
+		ID: k.id, Rows: done.rows, Skipped: done.skipped, Bytes: o.size, Digest: api.FormatDigest(o.digest), Results: w.Results(),
+	}, nil
 }
 
 // objectSource is a copy in from an object. It reads the object's messages
@@ -43,6 +46,7 @@ func (k *copying) load(ctx context.Context, w *txrunner.Work, _ **jetstream.Obje
 type objectSource struct {
 	copying  *copying
 	messages jetstream.MessagesContext
+	memory   *budget.Hold // for what waits to be read
 	size     int64
 	want     string // digest
 	digest   hash.Hash
@@ -66,32 +70,54 @@ func (k *copying) openObject(ctx context.Context) (*objectSource, error) {
 	if err != nil {
 		return nil, k.storeError(ctx, err)
 	}
-	chunk := objectBlock
-	if info.Opts != nil {
-		if info.Opts.Link != nil {
-			return nil, service.Errorf(service.CodeInvalidRequest, "the object %q in the bucket %q is a link to another", k.object.Name, k.object.Bucket)
-		}
-		chunk = max(1, int(info.Opts.ChunkSize))
+	if info.Opts != nil && info.Opts.Link != nil {
+		return nil, service.Errorf(service.CodeInvalidRequest, "the object %q in the bucket %q is a link to another", k.object.Name, k.object.Bucket)
 	}
 	o := &objectSource{copying: k, size: int64(info.Size), want: info.Digest, digest: sha256.New(), last: info.Size == 0, broken: make(chan struct{})}
-	consumer, err := k.copier.js.OrderedConsumer(ctx, "OBJ_"+k.object.Bucket, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{fmt.Sprintf("$O.%s.C.%s", k.object.Bucket, info.NUID)},
+	if !nuidPattern.MatchString(info.NUID) {
+		return nil, o.damaged()
+	}
+	// What it says of its chunks' size need not be true.
+	window := max(minPulled, int(k.copier.config.Requests.MaxPayload())+pulledHeaders)
+	o.memory = k.task.Request.Memory()
+	if err := o.memory.Grow(pulledCost * window); err != nil {
+		return nil, service.AsError(err)
+	}
+	consumer, err := k.copier.js.OrderedConsumer(ctx, streamOf(k.object.Bucket), jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{chunkSubject(k.object.Bucket, info.NUID)},
 	})
 	if err == nil {
 		if !o.last && consumer.CachedInfo().NumPending == 0 {
+			o.close()
 			return nil, o.damaged() // there is no first message to wait for
 		}
-		o.messages, err = consumer.Messages(jetstream.PullMaxMessages(min(max(2, k.window/chunk/2), maxPulled)))
+		o.messages, err = consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(maxPulled, window))
 	}
 	if err != nil {
+		o.close()
 		return nil, k.storeError(ctx, err)
 	}
 	return o, nil
 }
 
-// maxPulled is how many messages of an object may wait to be read, whatever it
-// says of their size.
-const maxPulled = 64
+func (o *objectSource) close() {
+	if o.messages != nil {
+		o.messages.Stop()
+	}
+	o.memory.Close()
+}
+
+const (
+	// minPulled is how many bytes of an object's messages may wait to be read, or
+	// one message with its headers.
+	minPulled     = 1 << 20
+	pulledHeaders = 8 << 10
+	// maxPulled is how many of them may wait. JetStream stores 64 KiB of headers with
+	// each, which take some sixteen times that when they are read.
+	maxPulled = 32
+	// pulledCost is how much memory they take when they are very small.
+	pulledCost = 4
+)
 
 // Fail ends a Read that waits.
 func (o *objectSource) Fail(err error) {
@@ -133,7 +159,7 @@ func (o *objectSource) Read(p []byte) (int, error) {
 }
 
 func (o *objectSource) whole() error {
-	if o.read == o.size && service.SameDigest(o.digest, o.want) {
+	if o.read == o.size && api.SameDigest(o.digest, o.want) {
 		return io.EOF
 	}
 	return o.damaged()

@@ -3,10 +3,9 @@ package copier_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
-	"io"
-	"os"
-	"os/exec"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/copier"
-	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -63,46 +62,46 @@ func names(t *testing.T, store jetstream.ObjectStore) string {
 func TestObjects(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	out := w.ask("copy.move", object("a/orders 1.csv")).good(t)
+	out := w.Ask("copy.move", object("a/orders 1.csv")).Good(t)
 	data, err := store.GetBytes(limited(t), "a/orders 1.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the object", string(data), string(lines(1, 5001)))
+	harness.Equal(t, "the object", string(data), string(lines(1, 5001)))
 	info, err := store.GetInfo(limited(t), "a/orders 1.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for field, want := range map[string]string{"id": "o1", "rows": "5000", "digest": info.Digest} {
-		equal(t, field, out.text(field), want)
+		harness.Equal(t, field, out.Text(field), want)
 	}
-	equal(t, "bytes", out.fields["bytes"], any(float64(len(data))))
-	equal(t, "state", out.header.Get("Pgbridge-Transaction"), "ended")
-	equal(t, "rows", w.rows("item"), 0)
-	in := w.ask("copy.import", object("a/orders 1.csv")).good(t)
+	harness.Equal(t, "bytes", out.Text("bytes"), fmt.Sprint(float64(len(data))))
+	harness.Equal(t, "state", out.Header.Get("Pgbridge-Transaction"), "ended")
+	harness.Equal(t, "rows", w.rows("item"), 0)
+	in := w.Ask("copy.import", object("a/orders 1.csv")).Good(t)
 	for _, field := range []string{"rows", "bytes", "digest"} {
-		equal(t, field, in.text(field), out.text(field))
+		harness.Equal(t, field, in.Text(field), out.Text(field))
 	}
-	if !strings.Contains(string(in.body), `"rows":[[7]]`) {
-		t.Errorf("reply %s, want the results", in.body)
+	if !strings.Contains(in.Body, `"rows":[[7]]`) {
+		t.Errorf("reply %s, want the results", in.Body)
 	}
-	equal(t, "rows", w.rows("item"), 5000)
-	w.clean()
+	harness.Equal(t, "rows", w.rows("item"), 5000)
+	w.WantIdle()
 }
 
 func TestEmptyAndLargeObjects(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	testenv.Exec(t, w.pg, "TRUNCATE item")
-	equal(t, "rows of nothing", w.ask("copy.export", object("empty")).good(t).text("rows"), "0")
-	equal(t, "rows of nothing", w.ask("copy.import", object("empty")).good(t).text("rows"), "0")
+	testenv.Exec(t, w.Postgres, "TRUNCATE item")
+	harness.Equal(t, "rows of nothing", w.Ask("copy.export", object("empty")).Good(t).Text("rows"), "0")
+	harness.Equal(t, "rows of nothing", w.Ask("copy.import", object("empty")).Good(t).Text("rows"), "0")
 	data := lines(0, 500000)
 	if _, err := store.Put(limited(t), jetstream.ObjectMeta{Name: "large", Opts: &jetstream.ObjectMetaOptions{ChunkSize: 10007}}, bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "rows", w.ask("copy.import", object("large")).good(t).text("rows"), "500000")
-	equal(t, "bytes", w.ask("copy.export", object("copy")).good(t).fields["bytes"], any(float64(len(data))))
-	w.clean()
+	harness.Equal(t, "rows", w.Ask("copy.import", object("large")).Good(t).Text("rows"), "500000")
+	harness.Equal(t, "bytes", w.Ask("copy.export", object("copy")).Good(t).Text("bytes"), fmt.Sprint(float64(len(data))))
+	w.WantIdle()
 }
 
 func TestObjectsThatCannotBeUsed(t *testing.T) {
@@ -149,154 +148,148 @@ func TestObjectsThatCannotBeUsed(t *testing.T) {
 	if err := stream.Purge(limited(t), jetstream.WithPurgeSubject("$O.files.C."+hollow.NUID)); err != nil {
 		t.Fatal(err)
 	}
-	for name, code := range map[string]service.Code{
-		"nothing": service.CodeNotFound, "marker": service.CodeInvalidRequest, "wrong": service.CodeSQLError,
-		"link": service.CodeInvalidRequest, "cut": service.CodeInvalidRequest, "hollow": service.CodeInvalidRequest,
+	for name, code := range map[string]string{
+		"nothing": "not_found", "marker": "invalid_request", "wrong": "sql_error",
+		"link": "invalid_request", "cut": "invalid_request", "hollow": "invalid_request",
 	} {
-		r := w.ask("copy.import", object(name))
-		if r.failure == nil || r.failure.Code != code {
-			t.Errorf("%s: reply %s, want the error %s", name, r.body, code)
+		r := w.Ask("copy.import", object(name))
+		if r.Error == nil || r.Error.Code != code {
+			t.Errorf("%s: reply %s, want the error %s", name, r.Body, code)
 		}
 	}
 	for _, script := range []string{"import", "export"} {
-		w.ask("copy."+script, `{"object": {"bucket": "none", "name": "x"}}`).wants(t, service.CodeNotFound)
+		w.Ask("copy."+script, `{"object": {"bucket": "none", "name": "x"}}`).Wants(t, "not_found")
 	}
-	w.ask("copy.move", `{"object": {"bucket": "none", "name": "x"}}`).wants(t, service.CodeDenied)
-	equal(t, "rows", w.rows("item"), 5000)
-	w.clean()
+	w.Ask("copy.move", `{"object": {"bucket": "none", "name": "x"}}`).Wants(t, "denied")
+	harness.Equal(t, "rows", w.rows("item"), 5000)
+	w.WantIdle()
 }
 
 func TestExportThatFailsLeavesNoObject(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	w.ask("copy.late", object("late")).wants(t, service.CodeSQLError)
-	w.ask("copy.endless", `{"timeout_ms": 300, "object": {"bucket": "files", "name": "endless"}}`).wants(t, service.CodeTimeout)
-	equal(t, "objects", names(t, store), "")
+	w.Ask("copy.late", object("late")).Wants(t, "sql_error")
+	w.Ask("copy.endless", `{"timeout_ms": 3000, "object": {"bucket": "files", "name": "endless"}}`).Wants(t, "timeout")
+	harness.Equal(t, "objects", names(t, store), "")
 	stream, err := w.js.Stream(limited(t), "OBJ_files")
 	if err != nil {
 		t.Fatal(err)
 	}
-	testenv.Wait(t, patience, "the pieces of objects to be gone", func() bool {
+	testenv.Wait(t, harness.Patience, "the pieces of objects to be gone", func() bool {
 		info, err := stream.Info(limited(t), jetstream.WithSubjectFilter("$O.files.C.>"))
 		return err == nil && len(info.State.Subjects) == 0
 	})
-	equal(t, "rows", w.rows("item"), 5000)
-	equal(t, "rows of the other table", w.rows("late"), 0)
-	w.clean()
+	harness.Equal(t, "rows", w.rows("item"), 5000)
+	harness.Equal(t, "rows of the other table", w.rows("late"), 0)
+	w.WantIdle()
 }
 
 // TestExportThatFailsLeavesAnotherObject has one take the name before COMMIT.
 func TestExportThatFailsLeavesAnotherObject(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	tx := w.ask("begin", "").good(t).text("tx")
-	w.ask(tx+".run.lock", "").good(t)
-	in := w.request(w.client, "copy.waiting", object("a"))
-	testenv.Wait(t, patience, "the object to be stored", func() bool { return names(t, store) == "a" })
+	tx := w.Ask("begin", "").Good(t).Text("tx")
+	w.Ask(tx+".run.lock", "").Good(t)
+	in := w.Request(w.Client, "copy.waiting", object("a"))
+	testenv.Wait(t, harness.Patience, "the object to be stored", func() bool { return names(t, store) == "a" })
 	if _, err := store.PutString(limited(t), "a", "another"); err != nil {
 		t.Fatal(err)
 	}
-	w.ask(tx+".rollback", "").good(t)
-	in.next().wants(t, service.CodeSQLError)
+	w.Ask(tx+".rollback", "").Good(t)
+	in.Next().Wants(t, "unavailable")
 	if data, err := store.GetString(limited(t), "a"); err != nil || data != "another" {
 		t.Errorf("the object is %q, %v", data, err)
 	}
-	w.clean()
+	w.WantIdle()
 }
 
 func TestObjectWithMessageID(t *testing.T) {
 	t.Parallel()
 	w, _ := storing(t, options{})
-	w.migrate()
-	w.ask("copy.export", object("a")).good(t)
-	testenv.Exec(t, w.pg, "TRUNCATE item")
-	first := w.ask("copy.import", object("a"), nats.MsgIdHdr, "m1").good(t)
-	again := w.ask("copy.import", object("a"), nats.MsgIdHdr, "m1").good(t)
-	equal(t, "reply to the second", string(again.body), string(first.body))
-	equal(t, "replayed", again.header.Get("Pgbridge-Replayed"), "true")
-	w.ask("copy.import", object("b"), nats.MsgIdHdr, "m1").wants(t, service.CodeConflict)
-	equal(t, "rows", w.rows("item"), 5000)
-	w.clean()
-}
-
-func (w *world) migrate() {
-	w.t.Helper()
-	conn, err := pgx.Connect(limited(w.t), w.pg)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer conn.Close(limited(w.t))
-	if err := txrunner.Migrate(limited(w.t), conn); err != nil {
-		w.t.Fatal(err)
-	}
+	w.Migrate()
+	w.Ask("copy.export", object("a")).Good(t)
+	testenv.Exec(t, w.Postgres, "TRUNCATE item")
+	first := w.Ask("copy.import", object("a"), nats.MsgIdHdr, "m1").Good(t)
+	again := w.Ask("copy.import", object("a"), nats.MsgIdHdr, "m1").Good(t)
+	harness.Equal(t, "reply to the second", again.Body, first.Body)
+	harness.Equal(t, "replayed", again.Header.Get("Pgbridge-Replayed"), "true")
+	w.Ask("copy.import", object("b"), nats.MsgIdHdr, "m1").Wants(t, "conflict")
+	harness.Equal(t, "rows", w.rows("item"), 5000)
+	w.WantIdle()
 }
 
 func TestObjectInAPinnedTransaction(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	tx := w.ask("begin", "").good(t).text("tx")
-	w.ask(tx+".copy.move", object("a")).good(t)
-	equal(t, "objects", names(t, store), "a")
-	w.ask(tx+".savepoint", `{"name": "s"}`).good(t)
-	failed := w.ask(tx+".copy.import", object("b")).wants(t, service.CodeNotFound)
-	equal(t, "state", failed.header.Get("Pgbridge-Transaction"), "active")
-	in := w.ask(tx+".copy.import", object("a")).good(t)
-	equal(t, "state", in.header.Get("Pgbridge-Transaction"), "active")
-	w.ask(tx+".copy.import", object("a")).wants(t, service.CodeSQLError)
-	w.ask(tx+".rollback_to", `{"name": "s"}`).good(t)
-	w.ask(tx+".commit", "").good(t)
-	equal(t, "rows", w.rows("item"), 0)
-	w.clean()
+	tx := w.Ask("begin", "").Good(t).Text("tx")
+	w.Ask(tx+".copy.move", object("a")).Good(t)
+	harness.Equal(t, "objects", names(t, store), "a")
+	w.Ask(tx+".savepoint", `{"name": "s"}`).Good(t)
+	failed := w.Ask(tx+".copy.import", object("b")).Wants(t, "not_found")
+	harness.Equal(t, "state", failed.Header.Get("Pgbridge-Transaction"), "active")
+	in := w.Ask(tx+".copy.import", object("a")).Good(t)
+	harness.Equal(t, "state", in.Header.Get("Pgbridge-Transaction"), "active")
+	w.Ask(tx+".copy.import", object("a")).Wants(t, "sql_error")
+	w.Ask(tx+".rollback_to", `{"name": "s"}`).Good(t)
+	w.Ask(tx+".commit", "").Good(t)
+	harness.Equal(t, "rows", w.rows("item"), 0)
+	w.WantIdle()
 }
 
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
-	w.migrate()
+	w.Migrate()
 	jobs := &txrunner.Jobs{Stream: txrunner.JobStream{Create: true, Replicas: 1}, Results: txrunner.ResultStream{Create: true, Replicas: 1, MaxAge: time.Hour}}
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
-	w.serve(options{url: w.nats.URL(), pgURL: w.pg, runner: func(c *txrunner.Config) { c.Jobs = jobs }})
-	results, err := w.client.SubscribeSync("pgbridge.result.>")
+	w.serve(options{url: w.NATS.URL(), pgURL: w.Postgres, runner: func(c *txrunner.Config) { c.Jobs = jobs }})
+	results, err := w.Client.SubscribeSync("pgbridge.result.>")
 	if err != nil {
 		t.Fatal(err)
 	}
-	do := func(script, id, body string) reply {
+	do := func(script, id, body string) harness.Reply {
 		t.Helper()
 		if _, err := w.js.Publish(limited(t), "pgbridge.job.copy."+script, []byte(body), jetstream.WithMsgID(id)); err != nil {
 			t.Fatal(err)
 		}
-		m, err := results.NextMsg(patience)
+		m, err := results.NextMsg(harness.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "subject of the result", m.Subject, "pgbridge.result."+script+"."+id)
+		harness.Equal(t, "subject of the result", m.Subject, "pgbridge.result."+script+"."+id)
 		m.Reply = "" // JetStream's
-		return readReply(t, m)
+		r, err := harness.Read(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
-	out := do("move", "j1", object("a")).good(t)
-	equal(t, "rows of the job", out.text("rows"), "5000")
-	equal(t, "objects", names(t, store), "a")
-	equal(t, "rows", w.rows("item"), 0)
-	equal(t, "rows of the job", do("import", "j2", object("a")).good(t).text("rows"), "5000")
-	equal(t, "rows", w.rows("item"), 5000)
-	do("import", "j3", "").wants(t, service.CodeInvalidRequest)
-	do("import", "j4", object("b")).wants(t, service.CodeNotFound)
-	do("import", "j5", object("a")).wants(t, service.CodeSQLError)
-	w.clean()
+	out := do("move", "j1", object("a")).Good(t)
+	harness.Equal(t, "rows of the job", out.Text("rows"), "5000")
+	harness.Equal(t, "objects", names(t, store), "a")
+	harness.Equal(t, "rows", w.rows("item"), 0)
+	harness.Equal(t, "rows of the job", do("import", "j2", object("a")).Good(t).Text("rows"), "5000")
+	harness.Equal(t, "rows", w.rows("item"), 5000)
+	do("import", "j3", "").Wants(t, "invalid_request")
+	do("import", "j4", object("b")).Wants(t, "not_found")
+	do("import", "j5", object("a")).Wants(t, "sql_error")
+	do("import", "j6", `{"object": {"bucket": "other", "name": "a"}}`).Wants(t, "denied")
+	if _, err := w.js.Publish(limited(t), "$O.files.M.YmFk", []byte("{")); err != nil {
+		t.Fatal(err)
+	}
+	do("import", "j7", object("bad")).Wants(t, "invalid_request")
+	if n := w.logs.FilterMessage("taking no jobs").Len(); n > 0 {
+		t.Error("a job has kept others from being taken")
+	}
+	w.WantIdle()
 }
 
-// childEnv makes a test binary a replica that is going to be killed.
-const childEnv = "PGBRIDGE_TEST_COPIER"
-
+// childConfig is what a replica that is going to be killed is told.
 type childConfig struct{ PG, NATS, Folder string }
 
-func serveChild(ctx context.Context) error {
-	var config childConfig
-	if err := json.Unmarshal([]byte(os.Getenv(childEnv)), &config); err != nil {
-		return err
-	}
+func serveChild(ctx context.Context, config childConfig) error {
 	nc, err := nats.Connect(config.NATS, nats.PermissionErrOnSubscribe(true))
 	if err != nil {
 		return err
@@ -318,31 +311,14 @@ func serveChild(ctx context.Context) error {
 func TestReplicaIsKilled(t *testing.T) {
 	t.Parallel()
 	w := importing(t, options{})
-	w.write("endless", endless)
+	w.Write("endless", endless)
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
 	}
-	config, err := json.Marshal(childConfig{w.pg, w.nats.URL(), w.folder})
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	replica := exec.Command(program)
-	replica.Env, replica.Stderr = append(os.Environ(), childEnv+"="+string(config)), os.Stderr
-	stdin, err := replica.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := replica.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _, _ = io.WriteString(stdin, ""); _ = stdin.Close() }()
-	testenv.Wait(t, patience, "the replica to serve", func() bool {
-		_, copies := w.client.Request("pgbridge.copy.nothing", nil, time.Second)
-		begun, err := w.client.Request("pgbridge.begin", nil, time.Second)
+	replica := testenv.Spawn(t, childConfig{w.Postgres, w.NATS.URL(), w.Folder})
+	testenv.Wait(t, harness.Patience, "the replica to serve", func() bool {
+		_, copies := w.Client.Request("pgbridge.copy.nothing", nil, time.Second)
+		begun, err := w.Client.Request("pgbridge.begin", nil, time.Second)
 		if err != nil || copies != nil {
 			return false
 		}
@@ -350,21 +326,153 @@ func TestReplicaIsKilled(t *testing.T) {
 		if json.Unmarshal(begun.Data, &t) != nil || t.Tx == "" {
 			return false
 		}
-		_, err = w.client.Request(t.Tx+".rollback", nil, time.Second) // its subject is the last to be there
+		_, err = w.Client.Request(t.Tx+".rollback", nil, time.Second) // its subject is the last to be there
 		return err == nil
 	})
 	u := w.upload("copy.import", "")
-	u.send(string(lines(0, 10))).good(t)
-	in := w.request(w.client, "copy.endless", small)
-	in.next().good(t)
-	if err := replica.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	_ = replica.Wait() // it was killed
-	testenv.Wait(t, patience, "chunks to find nobody", func() bool {
-		_, err := w.client.Request(u.to, nil, time.Second)
+	u.send(string(lines(0, 10))).Good(t)
+	in := w.Request(w.Client, "copy.endless", small)
+	in.Next().Good(t)
+	replica.Kill()
+	testenv.Wait(t, harness.Patience, "chunks to find nobody", func() bool {
+		_, err := w.Client.Request(u.to, nil, time.Second)
 		return err == nats.ErrNoResponders
 	})
-	w.clean()
-	equal(t, "rows", w.rows("item"), 2)
+	w.WantIdle()
+	harness.Equal(t, "rows", w.rows("item"), 2)
+}
+
+// forge writes an object's metadata as who may write only that could.
+func forge(t *testing.T, w *world, info *jetstream.ObjectInfo) {
+	t.Helper()
+	data, err := json.Marshal(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := nats.NewMsg("$O.files.M." + base64.URLEncoding.EncodeToString([]byte(info.Name)))
+	m.Header.Set("Nats-Rollup", "sub")
+	m.Data = data
+	if _, err := w.js.PublishMsg(limited(t), m); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForgedMetadata has an object's metadata name the chunks of all objects.
+func TestForgedMetadata(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	if _, err := store.PutBytes(limited(t), "theirs", []byte("precious")); err != nil {
+		t.Fatal(err)
+	}
+	w.Works("copy.export", object("other"))
+	other, err := store.GetInfo(limited(t), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := store.GetInfo(limited(t), "theirs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range []*jetstream.ObjectInfo{other, theirs} { // names that are real
+		before, err := store.GetBytes(limited(t), info.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forge(t, w, &jetstream.ObjectInfo{ObjectMeta: jetstream.ObjectMeta{Name: "mine"}, Bucket: "files", NUID: info.NUID, Size: info.Size, Chunks: info.Chunks})
+		w.Works("copy.export", object("mine"))
+		if after, err := store.GetBytes(limited(t), info.Name); string(after) != string(before) {
+			t.Fatalf("%s holds %q, want %q, %v", info.Name, after, before, err)
+		}
+	}
+	for _, nuid := range []string{">", "*", "", "a.b"} {
+		info := &jetstream.ObjectInfo{ObjectMeta: jetstream.ObjectMeta{Name: "mine"}, Bucket: "files", NUID: nuid, Size: 8, Chunks: 1}
+		forge(t, w, info)
+		w.Fails("invalid_request", "copy.import", object("mine"))
+		w.Works("copy.export", object("mine"))
+		forge(t, w, info)
+		w.Fails("sql_error", "copy.late", object("mine")) // which takes its object back
+		if data, err := store.GetBytes(limited(t), "theirs"); string(data) != "precious" {
+			t.Fatalf("NUID %q: another object holds %q, %v", nuid, data, err)
+		}
+	}
+}
+
+// TestChunksThatVanishBeforeTheCommit has somebody purge them while the script
+// goes on.
+func TestChunksThatVanishBeforeTheCommit(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	w.SQL("DROP TRIGGER late ON late; INSERT INTO late VALUES (0)")
+	conn, err := pgx.Connect(limited(t), w.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(limited(t))
+	if _, err := conn.Exec(limited(t), "SELECT pg_advisory_lock(1)"); err != nil {
+		t.Fatal(err)
+	}
+	in := w.Request(w.Client, "copy.waiting", object("a"))
+	var info *jetstream.ObjectInfo
+	testenv.Wait(t, harness.Patience, "the object to be stored", func() bool {
+		info, err = store.GetInfo(limited(t), "a")
+		return err == nil
+	})
+	stream, err := w.js.Stream(limited(t), "OBJ_files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(limited(t), jetstream.WithPurgeSubject("$O.files.C."+info.NUID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Close(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	in.Next().Wants(t, "unavailable")
+	harness.Equal(t, "rows of the other table", w.rows("late"), 1)
+	harness.Equal(t, "objects", names(t, store), "")
+}
+
+// What of an object JetStream has not confirmed is memory that requests take.
+func TestObjectsInTheMakingCount(t *testing.T) {
+	t.Parallel()
+	w, _ := storing(t, options{})
+	conn, err := pgx.Connect(limited(t), w.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(limited(t), "BEGIN; LOCK TABLE item"); err != nil {
+		t.Fatal(err)
+	}
+	in := w.Request(w.Client, "copy.export", object("a"))
+	testenv.Wait(t, harness.Patience, "the copy to count", func() bool { return w.runner.Snapshot().MemoryUsed >= 4<<20 })
+	if _, err := conn.Exec(limited(t), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	in.Next().Good(t)
+}
+
+// Headers of an object's chunks are not counted, so few may wait.
+func TestFewChunksWait(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	if _, err := store.PutBytes(limited(t), "rows", lines(10_001, 10_011)); err != nil {
+		t.Fatal(err)
+	}
+	pulls, err := w.Client.SubscribeSync("$JS.API.CONSUMER.MSG.NEXT.OBJ_files.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Ask("copy.import", object("rows")).Good(t)
+	m, err := pulls.NextMsgWithContext(limited(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pull struct {
+		Batch    int
+		MaxBytes int `json:"max_bytes"`
+	}
+	if err := json.Unmarshal(m.Data, &pull); err != nil || pull.Batch > 32 || pull.MaxBytes < 1<<20 || pull.MaxBytes > 2<<20 {
+		t.Errorf("it asks for %+v, %v", pull, err)
+	}
 }

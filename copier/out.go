@@ -3,12 +3,13 @@ package copier
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
 // download is a copy out as a stream of chunks to who asked for it.
@@ -23,7 +24,7 @@ type download struct {
 // send serves a request for a stream of chunks.
 func (k *copying) send(ctx context.Context) {
 	d := &download{copying: k}
-	err := d.run(ctx)
+	err := d.run(k.trace(ctx))
 	k.count(err)
 	switch {
 	case err == nil:
@@ -57,43 +58,45 @@ func (d *download) run(ctx context.Context) error {
 }
 
 // giveUp ends a transaction that was begun for nothing.
-func (k *copying) giveUp(t *txrunner.Transaction) {
+func (k *copying) giveUp(t *pinned.Transaction) {
 	if k.task.Own() {
 		t.End("its copy could not begin")
 	}
 }
 
-func (d *download) work(ctx context.Context, w *txrunner.Work) error {
-	rows, err := d.statements(ctx, w, d.copyOut)
+func (d *download) work(ctx context.Context, w *execution.Execution) error {
+	done, err := d.statements(ctx, w, d.copyOut)
 	if err != nil {
 		return err
 	}
-	d.chunks.SetRows(rows)
+	d.chunks.SetRows(done.rows)
 	if err := d.chunks.Delivered(ctx); err != nil {
 		return err
 	}
-	return d.commit(ctx, w, nil)
+	err = d.commit(ctx, w, nil)
+	d.chunks.SetNotices(w.Session().Notices.All())
+	return err
 }
 
-func (d *download) copyOut(ctx context.Context, conn *pgconn.PgConn, sql string) (pgconn.CommandTag, error) {
+func (d *download) copyOut(ctx context.Context, s *session.Session, sql string) (outcome, error) {
 	watched, unwatch, release := cancelOn(ctx, d.chunks.Aborted())
 	defer release()
 	defer unwatch()
 	var fault error
 	begun := func() { d.opened, fault = true, d.open("") }
-	tag, err := copyOut(watched, conn, sql, begun, func(row []byte) error {
+	done, err := copyOut(watched, s, sql, begun, func(row []byte) error {
 		if fault != nil {
 			return fault
 		}
 		return d.add(ctx, row)
 	})
 	if failure := d.chunks.Failure(); failure != nil {
-		return tag, failure // PostgreSQL only says that it was cancelled
+		return done, failure // PostgreSQL only says that it was cancelled
 	}
 	if err == nil {
 		err = d.flush(ctx)
 	}
-	return tag, err
+	return done, err
 }
 
 // add puts a row into the chunk in the making. A row that is larger than a

@@ -4,35 +4,27 @@ import (
 	"context"
 	"encoding/json"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/pinned"
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 // progress is how far a copy is. It is safe for concurrent use once the copy
 // goes on.
 type progress struct {
-	id, script string
-	rows       atomic.Int64 // seen so far: lines of what is sent to PostgreSQL
-	bytes      atomic.Int64
-	totalRows  *int64 // nil: not known
-	totalBytes *int64
+	id     string
+	caller string // who has asked for it; empty: nobody vouches for one
+	// Work has the rows seen so far, lines of what is sent to PostgreSQL.
+	pinned.Work
 }
 
 func (p *progress) add(rows, bytes int) {
-	p.rows.Add(int64(rows))
-	p.bytes.Add(int64(bytes))
-}
-
-// report is what others see of it.
-type report struct {
-	ID         string `json:"id"`
-	Script     string `json:"script"`
-	Rows       int64  `json:"rows"`
-	Bytes      int64  `json:"bytes"`
-	TotalRows  *int64 `json:"total_rows"`
-	TotalBytes *int64 `json:"total_bytes"`
+	p.Rows.Add(int64(rows))
+	p.Bytes.Add(int64(bytes))
 }
 
 // watch publishes a copy's progress until the function that it returns is
@@ -61,16 +53,25 @@ func (c *Copier) watch(ctx context.Context, p *progress) (stop func()) {
 	}
 }
 
+// subject is where it is published. Each caller has subjects of its own, as two may
+// give the same id.
+func (p *progress) subject(prefix string) string {
+	if p.caller == "" {
+		return prefix + ".progress." + p.id
+	}
+	return prefix + ".progress." + subject.Token(p.caller) + "." + p.id
+}
+
 // publish tells once how far a copy is. What is lost is made up for by the next.
 func (c *Copier) publish(p *progress) {
-	body, err := json.Marshal(report{
-		ID: p.id, Script: p.script, Rows: p.rows.Load(), Bytes: p.bytes.Load(),
-		TotalRows: p.totalRows, TotalBytes: p.totalBytes,
+	body, err := json.Marshal(api.Progress{
+		ID: p.id, Script: p.Script, Rows: p.Rows.Load(), Bytes: p.Bytes.Load(),
+		TotalRows: p.TotalRows, TotalBytes: p.TotalBytes,
 	})
 	if err == nil {
-		err = c.config.Requests.Publish(c.config.Prefix+".progress."+p.id, body)
+		err = c.config.Requests.Publish(p.subject(c.config.Prefix), body)
 	}
 	if err != nil {
-		c.config.Logger.Debug("a copy's progress was not published", zap.String("script", p.script), zap.Error(err))
+		c.config.Logger.Debug("a copy's progress was not published", zap.String("script", p.Script), zap.Error(err))
 	}
 }

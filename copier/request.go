@@ -2,11 +2,11 @@ package copier
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"regexp"
 	"slices"
 	"time"
 
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/service"
 )
 
@@ -25,13 +25,7 @@ type request struct {
 	chunk  int // bytes
 	window int // bytes
 	stall  time.Duration
-	object *object // nil: chunks
-}
-
-// object is one in a JetStream object store.
-type object struct {
-	Bucket string `json:"bucket"`
-	Name   string `json:"name"`
+	object *api.Object // nil: chunks
 }
 
 // readRequest takes the fields that only a copy has; maxChunk is what fits a
@@ -65,12 +59,12 @@ func (c *Copier) readRequest(f service.Fields, maxChunk int, buckets []string) (
 	return r, f.End()
 }
 
-func readObject(f service.Fields, buckets []string) (*object, error) {
+func readObject(f service.Fields, buckets []string) (*api.Object, error) {
 	fields, err := f.Object("object")
 	if fields == nil || err != nil {
 		return nil, err
 	}
-	var o object
+	var o api.Object
 	inner := service.Fields(fields)
 	for name, into := range map[string]*string{"bucket": &o.Bucket, "name": &o.Name} {
 		if err := inner.Read(name, "a string", into); err != nil {
@@ -90,24 +84,6 @@ func readObject(f service.Fields, buckets []string) (*object, error) {
 }
 
 // opening is the message that comes before any chunk.
-type opening struct {
-	ID          string `json:"id"`
-	Tx          string `json:"tx"`
-	Data        string `json:"data,omitempty"`
-	ChunkBytes  int    `json:"chunk_bytes"`
-	WindowBytes int    `json:"window_bytes"`
-	StallMS     int64  `json:"stall_ms"`
-}
-
-func (r request) opening(tx string) opening {
-	return opening{ID: r.id, Tx: tx, ChunkBytes: r.chunk, WindowBytes: r.window, StallMS: r.stall.Milliseconds()}
-}
-
-// summary is the reply when everything was copied.
-type summary struct {
-	ID      string          `json:"id"`
-	Rows    int64           `json:"rows"`
-	Bytes   int64           `json:"bytes"`
-	Digest  string          `json:"digest"`
-	Results json.RawMessage `json:"results,omitempty"` // of the statements around the COPY
+func (r request) opening(tx string) api.CopyOpening {
+	return api.CopyOpening{ID: r.id, Tx: tx, ChunkBytes: r.chunk, WindowBytes: r.window, StallMS: r.stall.Milliseconds()}
 }

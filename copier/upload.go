@@ -10,13 +10,19 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/budget"
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // maxUnanswered is how many chunks of an upload may wait, however small they
 // are: each takes some memory besides its data.
 const maxUnanswered = 16_384
+
+// chunkCost is that memory, in bytes.
+const chunkCost = 1 << 10
 
 // upload is a copy in from chunks: the goroutine that receives requests fills
 // it, and another one empties it into a connection. A chunk is answered when
@@ -36,27 +42,37 @@ type upload struct {
 
 	mu         sync.Mutex // guards the rest
 	waiting    []*service.Request
-	pending    int    // bytes unanswered
-	unanswered int    // chunks
-	seq        uint64 // of the last chunk
-	ended      bool   // the empty chunk has come
+	hold       *budget.Hold // the window, or what is unanswered if that is more
+	pending    int          // bytes unanswered
+	unanswered int          // chunks
+	seq        uint64       // of the last chunk
+	ended      bool         // the empty chunk has come
 	end        *service.Request
 	failure    error
+	concluded  bool // end is being answered
 	finished   bool
 
-	changed chan struct{} // something of the above did
+	last    *lastWord     // once it has finished
+	changed wait.Signal   // something of the above did
 	failed  chan struct{} // closed with the failure
 }
 
-func newUpload(r request, format script.Format, p *progress) *upload {
+// newUpload returns an upload whose window hold holds already.
+func newUpload(r request, format script.Format, p *progress, hold *budget.Hold) *upload {
 	return &upload{
-		window: r.window, stall: r.stall, digest: sha256.New(), format: format, progress: p,
-		changed: make(chan struct{}, 1), failed: make(chan struct{}),
+		hold: hold, window: r.window, stall: r.stall, digest: sha256.New(), format: format, progress: p,
+		changed: wait.NewSignal(), failed: make(chan struct{}), last: new(lastWord),
 	}
+}
+
+// receive takes a request to <tx>.data.<id>.
+func (u *upload) receive(r *service.Request) bool {
+	return len(r.Tokens) == 3 && (u.take(r) || u.last.receive(r))
 }
 
 // take receives a chunk. It reports false when the copy has finished.
 func (u *upload) take(r *service.Request) bool {
+	shed(r)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.finished {
@@ -64,16 +80,30 @@ func (u *upload) take(r *service.Request) bool {
 	}
 	u.pending += len(r.Data)
 	u.unanswered++
+	if u.failure != nil && u.unanswered > maxUnanswered+1 {
+		u.unanswered--
+		r.Answer(service.Reply{}, u.failure)
+		return true
+	}
 	if err := u.checkLocked(r); err != nil {
 		u.failLocked(err)
+	}
+	if err := u.holdLocked(); err != nil {
+		u.failLocked(service.AsError(err))
 	}
 	u.ended = u.ended || len(r.Data) == 0
 	if u.failure != nil {
 		r.Data = nil // it only waits for its answer, whatever comes meanwhile
 	}
 	u.waiting = append(u.waiting, r)
-	u.wakeLocked()
+	u.changed.Raise()
 	return true
+}
+
+// holdLocked counts what is unanswered in the memory that requests may take. A chunk
+// holds its data and what is known of it.
+func (u *upload) holdLocked() error {
+	return u.hold.Set(max(u.window, u.pending+u.unanswered*chunkCost))
 }
 
 // checkLocked says what is wrong with the chunk that has come last.
@@ -86,20 +116,13 @@ func (u *upload) checkLocked(r *service.Request) error {
 		return service.Errorf(service.CodeInvalidRequest, "chunk %d comes after the end of the data", seq)
 	case seq != u.seq+1:
 		return service.Errorf(service.CodeInvalidRequest, "chunk %d comes after chunk %d: one was lost, repeated or overtaken", seq, u.seq)
-	case u.pending > u.window && u.pending > len(r.Data):
+	case len(r.Data) > 0 && u.pending > u.window && u.pending > len(r.Data): // the end brings nothing
 		return service.Errorf(service.CodeInvalidRequest, "%d bytes are unanswered, the window holds %d", u.pending, u.window)
 	case u.unanswered > maxUnanswered:
 		return service.Errorf(service.CodeInvalidRequest, "more than %d chunks are unanswered", maxUnanswered)
 	}
 	u.seq = seq
 	return nil
-}
-
-func (u *upload) wakeLocked() {
-	select {
-	case u.changed <- struct{}{}:
-	default:
-	}
 }
 
 // Fail makes reading end with err; the first one counts.
@@ -114,7 +137,7 @@ func (u *upload) failLocked(err error) {
 		u.failure = err
 		close(u.failed)
 	}
-	u.wakeLocked()
+	u.changed.Raise()
 }
 
 // Failed is closed when the upload has failed.
@@ -179,7 +202,7 @@ func (u *upload) first() (*service.Request, error) {
 // begin looks at a chunk before it is read.
 func (u *upload) begin(r *service.Request) error {
 	if len(r.Data) == 0 {
-		if digest := r.Header.Get(service.HeaderDigest); digest != "" && !service.SameDigest(u.digest, digest) {
+		if digest := r.Header.Get(service.HeaderDigest); digest != "" && !api.SameDigest(u.digest, digest) {
 			err := service.Errorf(service.CodeInvalidRequest, "the digest of what has come is another one than the client's")
 			u.Fail(err)
 			return err
@@ -208,6 +231,7 @@ func (u *upload) answerCurrent() {
 	u.current = nil
 	u.pending -= len(r.Data)
 	u.unanswered--
+	_ = u.holdLocked() // less than before
 	u.mu.Unlock()
 	r.Answer(service.Reply{Header: seqHeader(r)}, nil)
 }
@@ -216,23 +240,70 @@ func seqHeader(r *service.Request) nats.Header {
 	return nats.Header{service.HeaderSeq: {r.Header.Get(service.HeaderSeq)}}
 }
 
+// maxFarewells bounds how often an upload that has ended looks for chunks that came
+// while it answered others.
+const maxFarewells = 16
+
+var errGone = service.Errorf(service.CodeGone, "the copy has ended")
+
+// conclude ends the copy: it answers the end of the data with reply, or everything
+// that is unanswered with err. Chunks that come meanwhile are answered behind those,
+// so that nobody hears that the copy is gone before the reason, and who has heard the
+// reason hears that it is gone. It reports false where err was told nobody, so that the
+// last word is kept for the next chunk.
+func (u *upload) conclude(reply service.Reply, err error) (told bool) {
+	told = err == nil
+	for range maxFarewells {
+		unanswered := u.takeUnanswered(told, err)
+		if len(unanswered) == 0 {
+			break
+		}
+		if told && err != nil {
+			err = errGone
+		}
+		u.answer(unanswered, reply, err)
+		told = true
+	}
+	u.answer(u.finish(), reply, errGone)
+	return told
+}
+
+// takeUnanswered returns what is unanswered. Where there is nothing the upload takes
+// no more chunks, and keeps an error that was not told.
+func (u *upload) takeUnanswered(told bool, err error) []*service.Request {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	unanswered := u.unansweredLocked()
+	if u.finished = len(unanswered) == 0; u.finished && !told {
+		u.last.keep(err)
+	}
+	return unanswered
+}
+
 // finish takes no more chunks, and returns those that are unanswered.
 func (u *upload) finish() []*service.Request {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.finished = true
-	unanswered := u.waiting
-	if u.current != nil {
-		unanswered = append([]*service.Request{u.current}, unanswered...)
-	}
-	if u.end != nil {
-		unanswered = append(unanswered, u.end)
-	}
-	return unanswered
+	u.hold.Close()
+	return u.unansweredLocked()
 }
 
-// answer answers what finish has returned: the end with reply, or everything
-// with err.
+// unansweredLocked takes what is unanswered out, the end of the data last.
+func (u *upload) unansweredLocked() []*service.Request {
+	var all []*service.Request
+	if u.current != nil {
+		all = append(all, u.current)
+	}
+	all = append(all, u.waiting...)
+	if u.end != nil && !u.concluded {
+		all, u.concluded = append(all, u.end), true
+	}
+	u.current, u.waiting = nil, nil
+	return all
+}
+
+// answer answers what was unanswered: the end with reply, or everything with err.
 func (u *upload) answer(unanswered []*service.Request, reply service.Reply, err error) {
 	for _, r := range unanswered {
 		answer, failure := service.Reply{}, err
@@ -241,7 +312,7 @@ func (u *upload) answer(unanswered []*service.Request, reply service.Reply, err 
 			answer = reply
 			answer.Header = seqHeader(r)
 		case err == nil: // it came after the end
-			failure = service.Errorf(service.CodeGone, "the copy has ended")
+			failure = errGone
 		}
 		r.Answer(answer, failure)
 	}

@@ -3,12 +3,17 @@ package copier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/pgbridge/pgbridge/internal/inlet"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
 // COPY's part of PostgreSQL's protocol, see
@@ -18,8 +23,6 @@ import (
 // the server's until a reader returns.
 
 const (
-	// cancelTimeout is how long PostgreSQL may take to cancel.
-	cancelTimeout = 5 * time.Second
 	// dataBytes is how much data goes into one message, headerBytes what it has
 	// before them.
 	dataBytes   = 128 << 10
@@ -40,41 +43,43 @@ type source interface {
 // errOver is the failure of a source that is not needed any more.
 var errOver = errors.New("PostgreSQL has ended the COPY")
 
+// outcome is what PostgreSQL says of a COPY that it has done.
+type outcome struct {
+	rows    int64
+	skipped int64 // because of ON_ERROR ignore
+}
+
 // copyOut sends a COPY … TO STDOUT and hands each row to row, which must not
-// keep it. begun is called when PostgreSQL has accepted the COPY. An error of
-// row's, or the end of ctx, cancels it. The connection can be used afterwards
-// unless it is closed.
-func copyOut(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), row func([]byte) error) (pgconn.CommandTag, error) {
+// keep it. begun is called when the COPY was sent: PostgreSQL says that it has
+// accepted it only with the first row. An error of row's, or the end of ctx,
+// cancels it. The connection can be used afterwards unless it is closed.
+func copyOut(ctx context.Context, s *session.Session, sql string, begun func(), row func([]byte) error) (outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var t talk
+	e := exchange{sent: begun}
 	var failure error
-	err := t.run(ctx, conn, sql, func(message pgproto3.BackendMessage) {
-		switch m := message.(type) {
-		case *pgproto3.CopyOutResponse:
-			begun()
-		case *pgproto3.CopyData:
-			if failure != nil {
-				return // what comes until the cancel arrives
-			}
-			if failure = row(m.Data); failure != nil {
-				cancel()
-			}
+	err := e.run(ctx, s, sql, func(message pgproto3.BackendMessage) {
+		m, data := message.(*pgproto3.CopyData)
+		if !data || failure != nil {
+			return // after a failure rows come until the cancel arrives
+		}
+		if failure = row(m.Data); failure != nil {
+			cancel()
 		}
 	})
 	if failure != nil {
-		return t.tag, failure
+		return e.outcome, failure
 	}
-	return t.tag, err
+	return e.outcome, err
 }
 
 // copyIn sends a COPY … FROM STDIN and what from reads. begun is called when
 // PostgreSQL has accepted the COPY, before anything is read. A failure of
 // from's, or the end of ctx, cancels the COPY. The connection can be used
 // afterwards unless it is closed.
-func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), from source) (pgconn.CommandTag, error) {
+func copyIn(ctx context.Context, s *session.Session, sql string, begun func(), from source) (outcome, error) {
 	defer context.AfterFunc(ctx, func() { from.Fail(context.Cause(ctx)) })()
-	var t talk
+	var e exchange
 	var failure error // of the source
 	var sending sync.WaitGroup
 	watched, unwatch, release := cancelOn(ctx, from.Failed())
@@ -83,27 +88,27 @@ func copyIn(ctx context.Context, conn *pgconn.PgConn, sql string, begun func(), 
 		unwatch()          // nothing is left that could be cancelled
 		from.Fail(errOver) // the sender is not needed any more
 	}
-	t.before = func() {
+	e.before = func() {
 		over()
 		sending.Wait()
 	}
-	err := t.run(watched, conn, sql, func(message pgproto3.BackendMessage) {
+	err := e.run(watched, s, sql, func(message pgproto3.BackendMessage) {
 		switch message.(type) {
 		case *pgproto3.CopyInResponse:
 			begun()
-			sending.Go(func() { failure = sendData(conn.Frontend(), from) })
+			sending.Go(func() { failure = sendData(s.Conn.Conn(), from) })
 		case *pgproto3.ErrorResponse:
 			over()
 		}
 	})
 	var report *pgconn.PgError
 	if errors.As(err, &report) && report.Code != stateQueryCanceled {
-		return t.tag, err
+		return e.outcome, err
 	}
 	if err != nil && failure != nil && !errors.Is(failure, errOver) {
-		return t.tag, failure // PostgreSQL only repeats what it was told
+		return e.outcome, failure // PostgreSQL only repeats what it was told
 	}
-	return t.tag, err
+	return e.outcome, err
 }
 
 // cancelOn returns a context that also ends when something else has failed: the
@@ -131,29 +136,35 @@ func cancelOn(ctx context.Context, failed <-chan struct{}) (_ context.Context, u
 const stateQueryCanceled = "57014"
 
 // sendData sends what from reads until its end, and how it ended. It returns
-// the error of from's; one of the connection is noticed by who reads from that.
-func sendData(frontend *pgproto3.Frontend, from source) error {
+// the error of from's. One of the connection shows where its answers are read. It does
+// not share pgconn's buffer, which a connection that is closed meanwhile uses, too.
+func sendData(conn io.Writer, from source) error {
 	buffer := make([]byte, headerBytes+dataBytes)
 	for {
 		n, err := from.Read(buffer[headerBytes:])
 		if n > 0 {
 			message := buffer[:headerBytes+n]
 			putHeader(message)
-			if frontend.SendUnbufferedEncodedCopyData(message) != nil {
+			if _, err := conn.Write(message); err != nil {
 				return nil
 			}
 		}
 		switch {
 		case err == io.EOF:
-			frontend.Send(&pgproto3.CopyDone{})
-			_ = frontend.Flush()
+			say(conn, &pgproto3.CopyDone{})
 			return nil
 		case err != nil:
 			// The text is for PostgreSQL's log.
-			frontend.Send(&pgproto3.CopyFail{Message: "pgbridge has ended the copy"})
-			_ = frontend.Flush()
+			say(conn, &pgproto3.CopyFail{Message: "pgbridge has ended the copy"})
 			return err
 		}
+	}
+}
+
+// say sends a short message.
+func say(conn io.Writer, m pgproto3.FrontendMessage) {
+	if message, err := m.Encode(nil); err == nil {
+		_, _ = conn.Write(message)
 	}
 }
 
@@ -165,79 +176,74 @@ func putHeader(message []byte) {
 	message[1], message[2], message[3], message[4] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
 }
 
-// talk is one simple query and the answer to it.
-type talk struct {
-	before func() // called before the connection may be used again; nil: nothing
-	tag    pgconn.CommandTag
-	report *pgconn.PgError
+// exchange is one simple query and the answer to it.
+type exchange struct {
+	sent    func() // called when the query was sent; nil: nothing
+	before  func() // called before the connection may be used again; nil: nothing
+	outcome outcome
+	asked   bool // for data
+	report  *pgconn.PgError
 }
 
 // run sends sql and hands each message of the answer to take until PostgreSQL
 // is ready for the next query. The end of ctx cancels the query; where that
 // does not end the answer in time, the connection is closed.
-func (t *talk) run(ctx context.Context, conn *pgconn.PgConn, sql string, take func(pgproto3.BackendMessage)) error {
+func (e *exchange) run(ctx context.Context, s *session.Session, sql string, take func(pgproto3.BackendMessage)) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	defer cancelAfter(ctx, conn)()
-	if t.before != nil {
-		defer t.before()
+	s.Settle(ctx)
+	defer s.CancelOn(ctx)()
+	if e.before != nil {
+		defer e.before()
 	}
-	conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
-	if err := conn.Frontend().Flush(); err != nil {
-		hangUp(conn)
+	s.Conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
+	if err := s.Conn.Frontend().Flush(); err != nil {
+		s.Close()
 		return err
 	}
+	if e.sent != nil {
+		e.sent()
+	}
 	for {
-		message, err := conn.ReceiveMessage(context.Background())
+		message, err := s.Conn.ReceiveMessage(context.Background())
 		if err != nil {
-			hangUp(conn)
+			s.Close()
 			return err
 		}
 		switch m := message.(type) {
 		case *pgproto3.ReadyForQuery:
-			if t.report != nil {
-				return t.report
+			if e.report != nil {
+				return e.report
 			}
 			return nil
+		case *pgproto3.CopyInResponse:
+			if e.asked { // two would read the source at once
+				s.Close()
+				return fmt.Errorf("%w: it asks for the data of a COPY once more", inlet.ErrForm)
+			}
+			e.asked = true
 		case *pgproto3.CommandComplete:
-			t.tag = pgconn.NewCommandTag(string(m.CommandTag))
+			e.outcome.rows = pgconn.NewCommandTag(string(m.CommandTag)).RowsAffected()
+		case *pgproto3.NoticeResponse:
+			if m.Routine == "CopyFrom" {
+				e.outcome.skipped = firstNumber(m.Message)
+			}
 		case *pgproto3.ErrorResponse:
-			t.report = pgconn.ErrorResponseToPgError(m)
+			e.report = pgconn.ErrorResponseToPgError(m)
 		}
 		take(message)
 	}
 }
 
-// cancelAfter asks PostgreSQL to cancel when ctx ends. The function that it
-// returns is called when the answer has come to its end; it takes care of a
-// request that arrives late.
-func cancelAfter(ctx context.Context, conn *pgconn.PgConn) func() {
-	asked := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(asked)
-		_ = conn.Conn().SetDeadline(time.Now().Add(cancelTimeout))
-		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-		defer cancel()
-		_ = conn.CancelRequest(ctx) // if it fails, the deadline is left
-	})
-	return func() {
-		if stop() {
-			return
-		}
-		<-asked
-		if conn.IsClosed() {
-			return
-		}
-		_ = conn.Conn().SetDeadline(time.Time{})
-		ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-		defer cancel()
-		_, _ = conn.Exec(ctx, ";").ReadAll() // the late request hits this
+// firstNumber is the first number in a message. PostgreSQL says nowhere else how
+// many rows it has skipped, and in each language it says it with one number.
+func firstNumber(message string) int64 {
+	digits := strings.TrimLeftFunc(message, func(r rune) bool { return r < '0' || r > '9' })
+	end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(digits)
 	}
-}
-
-func hangUp(conn *pgconn.PgConn) {
-	ctx, cancel := context.WithTimeout(context.Background(), cancelTimeout)
-	defer cancel()
-	_ = conn.Close(ctx) // it is of no use any more
+	n, _ := strconv.ParseInt(digits[:end], 10, 64) // 0: there is none
+	return n
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgbridge/pgbridge/internal/rows"
+	"github.com/pgbridge/pgbridge/internal/session"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -41,12 +43,23 @@ func TestCopyThatIsOverIsNotCancelled(t *testing.T) {
 	}
 	for _, data := range []string{"1\n2\n", "x\n"} {
 		from := &watchedSource{Reader: strings.NewReader(data), failed: make(chan struct{})}
-		_, err := copyIn(t.Context(), conn, "COPY item FROM STDIN", func() {}, from)
+		_, err := copyIn(t.Context(), session.New(conn, rows.NewCatalog()), "COPY item FROM STDIN", func() {}, from)
 		if refused := data == "x\n"; (err != nil) != refused {
 			t.Errorf("copyIn(%q) = %v", data, err)
 		}
 		if from.heard {
 			t.Errorf("copyIn(%q) would be cancelled after its end", data)
+		}
+	}
+}
+
+func TestFirstNumber(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]int64{
+		"2 rows were skipped due to data type incompatibility": 2, "es wurden 1234 Zeilen übersprungen": 1234, "none": 0, "7": 7,
+	} {
+		if got := firstNumber(message); got != want {
+			t.Errorf("firstNumber(%q) = %d, want %d", message, got, want)
 		}
 	}
 }

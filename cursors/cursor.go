@@ -3,32 +3,35 @@ package cursors
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/rows"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
-
-// unknown is a position, or a number of rows, that is not known.
-const unknown = -1
 
 var (
 	errChanged = errors.New("a cursor's columns are not those that were described")
 	errGrown   = errors.New("rows beyond the page take too much memory")
 )
 
-// cursor is an open cursor. It is used in its transaction's turns only.
+// cursor is an open cursor.
+//
+// It and its [set] are used by one goroutine at a time, without a lock: the
+// requests on one transaction are served one after the other, and the request
+// that opens a transaction is over before anybody knows its subject.
 type cursor struct {
 	name   string
 	quoted string
 	sql    string // as pg_cursors shows it
-	task   *txrunner.Task
-	scroll bool
+	task   *pinned.Task
 	hold   bool
 	failed bool // by a statement that PostgreSQL refused: it cannot be read on
 
@@ -36,29 +39,32 @@ type cursor struct {
 	columns *rows.Columns
 	encode  encoder
 
-	pos    int64 // the client's position
-	server int64 // PostgreSQL's
-	last   int64 // the number of rows
-	moved  int64 // rows that the last move went over
-	held   held
-	sizes  sizes
+	at    position
+	ahead readahead
+	sizes sizes
 
-	sent     bool   // something since the last sync
-	buffer   []byte // of the last page
-	answered answered
+	brought int // bytes of the request that has opened it, which stays
+
+	sent   bool   // something since the last sync
+	buffer []byte // of the last page
+	last   answer
+
+	sentRows, sentBytes int64       // in all pages and chunks
+	work                pinned.Work // what people see
 }
 
-// answered is the page that was answered last.
-type answered struct {
+// answer is the page that was answered last.
+type answer struct {
 	number int64 // of the client's; 0: none
 	body   []byte
 	err    error
 }
 
-func newCursor(name string, task *txrunner.Task) *cursor {
+func newCursor(name string, task *pinned.Task, scroll bool) *cursor {
 	return &cursor{
-		name: name, quoted: pgx.Identifier{name}.Sanitize(), task: task,
-		last: unknown, held: held{maxRow: task.ReplyLimit() - len(pageStart) - pageEnd},
+		work: pinned.Work{Kind: "cursor", Name: name, Script: task.Script().Name, Begun: time.Now()},
+		name: name, quoted: pgx.Identifier{name}.Sanitize(), task: task, at: newPosition(scroll), brought: task.Request.Size(),
+		ahead: readahead{maxRow: task.ReplyLimit() - len(pageStart) - pageEnd},
 	}
 }
 
@@ -75,7 +81,7 @@ func (c *cursor) describe(fields []pgconn.FieldDescription, columns *rows.Column
 // newPage begins a page in the cursor's buffer, which ends the last one.
 func (c *cursor) newPage(start string, soft int) *page {
 	hard := c.task.ReplyLimit()
-	c.answered = answered{}
+	c.last = answer{}
 	return &page{body: append(c.buffer[:0], start...), soft: min(soft, hard), hard: hard}
 }
 
@@ -90,28 +96,23 @@ func (c *cursor) keep(body []byte) {
 	}
 }
 
-func (c *cursor) atEnd() bool { return c.last >= 0 && c.pos > c.last }
-
-// onRow reports whether the client's position is on a row.
-func (c *cursor) onRow() bool { return c.pos > 0 && !c.atEnd() }
-
 // send sends a statement about the cursor.
-func (c *cursor) send(ctx context.Context, w *txrunner.Work, sql string, read func(*pgconn.ResultReader) error) error {
+func (c *cursor) send(ctx context.Context, w *execution.Execution, sql string, read func(*session.Result) error) error {
 	c.sent = true
 	return w.Send(ctx, c.query(sql, read))
 }
 
 // query is such a statement; what PostgreSQL refuses in it is a fault of the
 // script's last statement.
-func (c *cursor) query(sql string, read func(*pgconn.ResultReader) error) txrunner.Query {
+func (c *cursor) query(sql string, read func(*session.Result) error) session.Query {
 	statements := c.task.Script().Statements
 	i := len(statements) - 1
-	return txrunner.Query{SQL: sql, Read: read, Statement: i, Locate: statements[i].Locate}
+	return session.Query{SQL: sql, Read: read, Statement: i, Locate: statements[i].Locate}
 }
 
 // sync waits for what was sent, if anything was. An error of PostgreSQL's ends
 // the cursor.
-func (c *cursor) sync(ctx context.Context, w *txrunner.Work) error {
+func (c *cursor) sync(ctx context.Context, w *execution.Execution) error {
 	if !c.sent {
 		return nil
 	}
@@ -122,31 +123,109 @@ func (c *cursor) sync(ctx context.Context, w *txrunner.Work) error {
 	return err
 }
 
-// seek sends what brings PostgreSQL to a position that exists. Only a cursor
-// with scroll needs it.
-func (c *cursor) seek(ctx context.Context, w *txrunner.Work, target int64) error {
-	from := c.server
-	c.server = target
-	switch {
-	case from == target:
-		return nil
-	case c.last >= 0 && target > c.last:
-		return c.send(ctx, w, "MOVE FORWARD ALL FROM "+c.quoted, nil)
-	case from >= 0 && target > from:
-		return c.step(ctx, w, target-from)
+// move makes a move without rows. It returns how many FETCH would have returned.
+func (c *cursor) move(ctx context.Context, w *execution.Execution, m move) (rows int64, done bool, err error) {
+	from := c.at
+	target, err := c.target(ctx, w, m)
+	if err == nil {
+		err = c.moveTo(ctx, w, target)
 	}
-	first := min(target, math.MaxInt32)
-	if err := c.send(ctx, w, fmt.Sprintf("MOVE ABSOLUTE %d FROM %s", first, c.quoted), nil); err != nil {
-		return err
+	if err == nil {
+		err = c.sync(ctx, w)
 	}
-	return c.step(ctx, w, target-first)
+	return c.at.rows(m, from), c.at.done(m), err
 }
 
-// step sends a move forward over rows that exist.
-func (c *cursor) step(ctx context.Context, w *txrunner.Work, n int64) error {
+// target is where a move ends if there are rows enough. Where that is counted
+// from the end it goes there to find it.
+func (c *cursor) target(ctx context.Context, w *execution.Execution, m move) (int64, error) {
+	switch {
+	case !c.at.adrift || !c.at.scroll || m.direction == forward || m.direction == backward:
+	case m.direction == absolute && m.n >= 0:
+		if err := c.send(ctx, w, "MOVE ABSOLUTE 0 FROM "+c.quoted, nil); err != nil {
+			return 0, err
+		}
+		c.at = c.at.rewound()
+	default:
+		if err := c.count(ctx, w); err != nil {
+			return 0, err
+		}
+	}
+	if target := c.at.target(m); target != unknown {
+		return target, nil
+	}
+	if err := c.moveTo(ctx, w, all); err != nil {
+		return 0, err
+	}
+	err := c.sync(ctx, w)
+	return c.at.target(m), err
+}
+
+// count finds out on which row PostgreSQL stands, which leaves it before the
+// first.
+func (c *cursor) count(ctx context.Context, w *execution.Execution) error {
+	var here, before int64
+	if err := c.send(ctx, w, "MOVE RELATIVE 0 FROM "+c.quoted, tagOf(&here)); err != nil {
+		return err
+	}
+	if err := c.send(ctx, w, "MOVE BACKWARD ALL FROM "+c.quoted, tagOf(&before)); err != nil {
+		return err
+	}
+	if err := c.sync(ctx, w); err != nil {
+		return err
+	}
+	c.at = c.at.counted(here > 0, before)
+	return nil
+}
+
+func tagOf(n *int64) func(*session.Result) error {
+	return func(r *session.Result) error {
+		tag, err := r.Close()
+		*n = tag.RowsAffected()
+		return err
+	}
+}
+
+// moveTo sends what brings the client's position and PostgreSQL's to a target.
+// Where there are fewer rows it is the end; the next sync tells.
+func (c *cursor) moveTo(ctx context.Context, w *execution.Execution, target int64) error {
+	if target > c.at.client {
+		c.at = c.at.answered(c.at.client + c.ahead.drop(target-c.at.client))
+	}
+	if c.ahead.len() > 0 {
+		return nil
+	}
+	moves, at, more := c.at.way(target)
+	for _, to := range moves {
+		if err := c.send(ctx, w, "MOVE "+to+" FROM "+c.quoted, nil); err != nil {
+			return err
+		}
+	}
+	c.at = at
+	return c.moveOn(ctx, w, more)
+}
+
+// moveOn sends MOVEs that may meet the end: forward by n rows, or backward where n
+// is negative.
+func (c *cursor) moveOn(ctx context.Context, w *execution.Execution, n int64) error {
+	d, word := forward, "FORWARD"
+	if n < 0 {
+		d, word, n = backward, "BACKWARD", -n
+	}
 	for n > 0 {
-		some := min(n, math.MaxInt32)
-		if err := c.send(ctx, w, fmt.Sprintf("MOVE FORWARD %d FROM %s", some, c.quoted), nil); err != nil {
+		some, count := n, "ALL"
+		if n != all {
+			some = min(n, math.MaxInt32) // the most that MOVE takes
+			count = strconv.FormatInt(some, 10)
+		}
+		err := c.send(ctx, w, "MOVE "+word+" "+count+" FROM "+c.quoted, func(from *session.Result) error {
+			tag, err := from.Close()
+			if err == nil {
+				c.at = c.at.fetched(d, tag.RowsAffected(), tag.RowsAffected() < some).caughtUp()
+			}
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		n -= some
@@ -154,89 +233,21 @@ func (c *cursor) step(ctx context.Context, w *txrunner.Work, n int64) error {
 	return nil
 }
 
-// run reads up to n rows into the page, and stops where it is full.
-func (c *cursor) run(ctx context.Context, w *txrunner.Work, direction kind, n int64, p *page) error {
-	if c.scroll {
-		if err := c.seek(ctx, w, c.pos); err != nil {
-			return err
-		}
-	} else {
-		n -= c.unhold(n, p)
-	}
-	for n > 0 && !p.full {
-		k := c.sizes.portion(n, p.room(), c.held.maxRow)
-		if err := c.read(ctx, w, direction, k, p); err != nil {
-			return err
-		}
-		if direction == forward && c.atEnd() || direction == backward && c.pos == 0 {
-			break
-		}
-		n -= k
-	}
-	if p.refused > 0 {
-		return tooLarge(p.refused)
-	}
-	return nil
-}
-
-// read reads k rows, unless it is known that there are none.
-func (c *cursor) read(ctx context.Context, w *txrunner.Work, direction kind, k int64, p *page) error {
-	o := &portion{c: c, p: p, direction: direction, asked: k, fitted: p.rows, before: len(p.body)}
-	var err error
-	switch {
-	case direction == backward:
-		err = o.fetch(ctx, w)
-	case c.last >= 0 && c.server > c.last: // what was held was the rest
-		c.pos = c.server
-		return c.sync(ctx, w)
-	default:
-		err = o.execute(ctx, w)
-	}
-	if err == nil && c.held.lost {
-		return errGrown
-	}
-	return err
-}
-
-// arrive notes where PostgreSQL is after n rows, and so is the client unless
-// rows were left.
-func (c *cursor) arrive(direction kind, n int64, ended, cut bool) {
-	switch {
-	case direction == forward && c.last >= 0 && c.server > c.last: // it was there before
-	case direction == forward && ended:
-		c.last = c.server + n
-		c.server = c.last + 1
-	case direction == forward:
-		c.server += n
-	case ended:
-		c.server = 0
-	default:
-		c.server -= n
-	}
-	if ended && !cut {
-		c.pos = c.server
-	}
-}
-
-// unhold puts up to n of the rows that are held into the page.
-func (c *cursor) unhold(n int64, p *page) (served int64) {
-	for served < n && c.held.len() > 0 {
-		switch p.offerEncoded(c.held.first()) {
-		case left:
-			return served
-		case never:
-			p.refused = c.pos + 1
-		}
-		served++
-		c.pos++
-		c.held.drop(1)
-	}
-	return served
-}
-
 // tooLarge is the error for a row that the cursor stands on.
 func tooLarge(row int64) error {
 	failure := service.Errorf(service.CodeTooLarge, "row %d does not fit one message", row)
 	failure.Row = row
 	return failure
+}
+
+// answers counts a page for those who look.
+func (c *cursor) answers(p *page) {
+	c.sentRows += int64(p.rows)
+	c.sentBytes += int64(len(p.body))
+}
+
+// tell says how much of the cursor was read.
+func (c *cursor) tell() {
+	c.work.Rows.Store(c.sentRows)
+	c.work.Bytes.Store(c.sentBytes)
 }

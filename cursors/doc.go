@@ -27,26 +27,31 @@
 //	├───────●───────●─────────────●───────┤
 //	        forward n ►     ◄ backward n
 //
-// A move forward by n ends on row pos+n, or at N+1 where that does not exist; a
-// move backward on pos-n, or at 0. Each row that is stepped on is returned.
+// A move forward by n ends on row client+n, or at N+1 where that does not exist; a
+// move backward on client-n, or at 0. Each row that is stepped on is returned.
 // absolute and relative name the row to end on, and return it alone. So N is
-// known once the end was reached, and the position always: every move is counted
-// from a known one, absolute -n included, which goes to the end first.
+// known once the end was reached, and the position too: every move is counted
+// from a known one, absolute -n included, which goes to the end first. Only a script
+// can move a cursor unseen. With scroll rows are then numbered from somewhere, which
+// is enough to go forward and backward, and counted when a number matters.
 //
 // A cursor has two positions, the client's and PostgreSQL's. They differ when a
 // page was cut because bytes ran out:
 //
-//	pos            server
+//	client         server
 //	 ▼               ▼
 //	─●───○───○───○───○──
 //	     read from PostgreSQL, not sent
 //
 // With scroll those rows are thrown away, and the next request begins with a
-// MOVE back to pos, in the same round trip. Without scroll PostgreSQL cannot
-// move back: the rows are held, already encoded, and sent first. How many rows
+// MOVE back to the client's, in the same round trip. Without scroll PostgreSQL cannot
+// move back: the rows are kept, already encoded, and sent first. How many rows
 // are asked for at a time follows from the sizes of those seen before, so that
-// few are read in vain and little is held.
+// few are read in vain and little is kept.
+//
+// A script that uses the cursor has to find it where its client stands: PostgreSQL is
+// moved back before it, or, where it cannot be, the script is refused.
 //
 // Forward, rows are read by executing the cursor as the portal that it is, and
-// backward with FETCH: see [txrunner.Work.Ask].
+// backward with FETCH: see [session.Pipeline.Ask].
 package cursors

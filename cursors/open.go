@@ -4,56 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
-const maxNameBytes = 63 // PostgreSQL cuts longer ones
-
-// opening is a request to open a cursor.
-type opening struct {
-	name   string
-	named  bool // by the client
-	count  int64
-	bytes  int
-	scroll bool
-	hold   bool
-}
-
-func readOpening(f service.Fields, most int) (opening, error) {
-	var o opening
-	var err error
-	if o.count, err = readCount(f, defaultRows); err != nil {
-		return o, err
-	}
-	if o.count < 0 {
-		return o, service.Errorf(service.CodeInvalidRequest, "field \"count\": the first page goes forward")
-	}
-	if o.bytes, err = f.Bytes("max_bytes", most, most); err != nil {
-		return o, err
-	}
-	err = errors.Join(f.Read("name", "a string", &o.name),
-		f.Read("scroll", "true or false", &o.scroll), f.Read("hold", "true or false", &o.hold), f.End())
-	if err != nil {
-		return o, err
-	}
-	if len(o.name) > maxNameBytes || !service.Storable(o.name) {
-		return o, service.Errorf(service.CodeInvalidRequest, "field \"name\": want 1 to %d bytes without NUL", maxNameBytes)
-	}
-	o.named = o.name != ""
-	return o, nil
-}
-
 // serveOpen answers a request to open a cursor.
-func (r *registry) serveOpen(ctx context.Context, task *txrunner.Task) {
+func (r *registry) serveOpen(ctx context.Context, task *pinned.Task) {
 	reply, err := r.openCursor(ctx, task)
 	task.Request.Answer(reply, err)
 }
 
-func (r *registry) openCursor(ctx context.Context, task *txrunner.Task) (service.Reply, error) {
+func (r *registry) openCursor(ctx context.Context, task *pinned.Task) (service.Reply, error) {
 	o, err := readOpening(task.Fields, task.ReplyLimit())
 	if err != nil {
 		return service.Reply{}, err
@@ -62,30 +29,43 @@ func (r *registry) openCursor(ctx context.Context, task *txrunner.Task) (service
 	if _, err := task.Begin(ctx); err != nil {
 		return service.Reply{}, err
 	}
-	s := r.of(task.Transaction(), own)
+	s := r.of(task.Transaction(), own, task.Request)
 	var body []byte
-	err = task.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
+	err = task.Do(ctx, func(ctx context.Context, w *execution.Execution) error {
+		defer s.untold.hear(w)
+		defer s.settle()
 		body, err = s.open(ctx, w, task, o)
 		return err
 	})
+	if err == nil {
+		body = s.untold.tell(body, task.ReplyLimit())
+	}
 	return service.Reply{Header: s.tx.Header(), Data: body}, err
 }
 
 // open runs the script's statements but for the last, and opens that one.
-func (s *set) open(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening) ([]byte, error) {
+func (s *set) open(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening) ([]byte, error) {
 	if err := s.look(ctx, w); err != nil {
 		return nil, err
 	}
 	if err := s.name(&o); err != nil {
 		return nil, err
 	}
+	if o.hold {
+		if err := w.MayHold(); err != nil {
+			return nil, err
+		}
+	}
 	last := len(task.Script().Statements) - 1
 	if last > 0 {
-		s.changes = unknown // they may close cursors
+		if err := s.tx.RunsScript(ctx, w); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.Statements(ctx, 0, last, true); err != nil {
 		return nil, err
 	}
+	s.drift()
 	described, err := w.Describe(ctx, last)
 	switch {
 	case err != nil:
@@ -119,10 +99,11 @@ func (s *set) name(o *opening) error {
 
 // declare opens a cursor and reads its first page, in one round trip if the
 // page does not turn out to be larger than expected.
-func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening, d txrunner.Described) ([]byte, error) {
-	c := newCursor(o.name, task)
-	c.scroll, c.hold = o.scroll, o.hold
-	c.sizes = s.registry.sizes.of(task.Script().Name)
+func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, d execution.Described) ([]byte, error) {
+	c := newCursor(o.name, task, o.scroll)
+	c.ahead.room = s.memory.grow
+	c.hold = o.hold
+	c.sizes = s.sizes.of(task.Script().Name)
 	if d.Columns == nil { // SELECT FROM has none
 		d.Columns = w.Known(d.Fields)
 	}
@@ -130,6 +111,13 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 	header := s.opened(c)
 	if len(header)+pageEnd > task.ReplyLimit() {
 		return nil, service.Errorf(service.CodeTooLarge, "the names of %d columns do not fit one message", len(d.Fields))
+	}
+	page := 0
+	if o.count > 0 {
+		page = o.bytes
+	}
+	if err := s.reserve(c, page); err != nil {
+		return nil, err
 	}
 	s.cursors[c.name] = c
 	if err := w.Send(ctx, c.declaration(d)); err != nil {
@@ -141,7 +129,7 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 	done := false
 	var err error
 	if o.count > 0 {
-		done, err = c.fetch(ctx, w, travel{forward, o.count}, p)
+		done, err = c.fetch(ctx, w, move{forward, o.count}, p)
 	} else {
 		err = c.sync(ctx, w)
 	}
@@ -149,8 +137,11 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 		delete(s.cursors, c.name)
 		return nil, err
 	}
+	c.answers(p)
 	c.keep(p.body)
-	s.registry.sizes.remember(task.Script().Name, c.sizes)
+	s.sizes.remember(task.Script().Name, c.sizes)
+	s.metrics.opened.Inc()
+	s.metrics.paged(p.rows)
 	s.tellHeld()
 	return p.finish(done), s.endIfOver(ctx, w)
 }
@@ -158,12 +149,12 @@ func (s *set) declare(ctx context.Context, w *txrunner.Work, task *txrunner.Task
 // declareAgain opens a cursor once more after it was found to be another than
 // it seemed: its columns have changed, or its rows grown. Nobody has seen
 // anything of it yet.
-func (s *set) declareAgain(ctx context.Context, w *txrunner.Work, task *txrunner.Task, o opening) ([]byte, error) {
-	c := newCursor(o.name, task)
+func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening) ([]byte, error) {
+	c := newCursor(o.name, task, o.scroll)
 	if err := s.drop(ctx, w, c); err != nil {
 		return nil, err
 	}
-	s.registry.sizes.remember(task.Script().Name, sizes{})
+	s.sizes.remember(task.Script().Name, sizes{})
 	last := len(task.Script().Statements) - 1
 	w.Forget(last)
 	described, err := w.Describe(ctx, last)
@@ -174,9 +165,9 @@ func (s *set) declareAgain(ctx context.Context, w *txrunner.Work, task *txrunner
 }
 
 // declaration is the statement that opens a cursor over the script's last one.
-func (c *cursor) declaration(d txrunner.Described) txrunner.Query {
+func (c *cursor) declaration(d execution.Described) session.Query {
 	start := "DECLARE " + c.quoted
-	if !c.scroll {
+	if !c.at.scroll {
 		start += " NO"
 	}
 	start += " SCROLL CURSOR"
@@ -187,8 +178,8 @@ func (c *cursor) declaration(d txrunner.Described) txrunner.Query {
 	statements := c.task.Script().Statements
 	i := len(statements) - 1
 	c.sql = start + statements[i].SQL
-	return txrunner.Query{
-		SQL: c.sql, Params: d.Params, ParamOIDs: d.ParamOIDs, Statement: i,
+	return session.Query{
+		SQL: c.sql, Params: d.Params, Statement: i,
 		Locate: func(position int) script.Place {
 			return statements[i].Locate(position - utf8.RuneCountInString(start))
 		},
@@ -203,4 +194,20 @@ func (s *set) opened(c *cursor) string {
 	b = append(b, `,"columns":`...)
 	b = c.columns.AppendHeader(b)
 	return string(append(b, `,"rows":[`...))
+}
+
+// accepts refuses scripts of which it is clear that they open no cursor: only a
+// query does, or a CALL that returns refcursors.
+func accepts(s *script.Script) *service.Error {
+	if s.Cursorable() || s.Kind == script.Run && calls(s.Statements[len(s.Statements)-1].Text) {
+		return nil
+	}
+	return errNoQuery()
+}
+
+func calls(sql string) bool { return len(sql) > 4 && strings.EqualFold(sql[:4], "call") }
+
+func errNoQuery() *service.Error {
+	return service.Errorf(service.CodeInvalidRequest,
+		"a cursor needs a last statement that is a query (SELECT, VALUES, TABLE, WITH) or returns refcursors")
 }

@@ -29,8 +29,8 @@ type page struct {
 	// does not fit is left for a page that has more room.
 	opening bool
 	full    bool
-	cut     bool  // a row was left
-	refused int64 // number of a row that fits no message, and would be the first
+	cut     bool // a row was left
+	refused bool // the first row fits no message
 }
 
 // room is how many bytes of rows are still wanted.
@@ -81,6 +81,7 @@ func (p *page) decline(before int) fit {
 	if p.cut {
 		return left
 	}
+	p.refused = true
 	return never
 }
 

@@ -3,13 +3,14 @@ package cursors
 import (
 	"context"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
-// ahead is how many portions are under way at a time, so that PostgreSQL works
+// batches is how many batches are under way at a time, so that PostgreSQL works
 // on the next rows while the last ones are encoded and published.
-const ahead = 2
+const batches = 2
 
 // pump moves rows from a cursor to a stream of chunks.
 //
@@ -36,12 +37,12 @@ func newPump(c *cursor, chunks *service.Chunks, count int64, limit int) *pump {
 
 // run sends everything up to the cursor's end. When it returns nothing is under
 // way.
-func (p *pump) run(ctx context.Context, w *txrunner.Work) error {
-	p.number = p.c.pos
-	if err := p.unhold(ctx); err != nil {
+func (p *pump) run(ctx context.Context, w *execution.Execution) error {
+	p.number = p.c.at.client
+	if err := p.sendAhead(ctx); err != nil {
 		return err
 	}
-	if c := p.c; c.last >= 0 && c.server > c.last {
+	if p.c.at.exhausted() {
 		return p.end(ctx)
 	}
 	if err := p.read(ctx, w); err != nil {
@@ -50,21 +51,21 @@ func (p *pump) run(ctx context.Context, w *txrunner.Work) error {
 	return p.end(ctx)
 }
 
-// unhold sends the rows that are held.
-func (p *pump) unhold(ctx context.Context) error {
-	for p.c.held.len() > 0 {
-		row := p.c.held.first()
+// sendAhead sends the rows that were read ahead.
+func (p *pump) sendAhead(ctx context.Context) error {
+	for p.c.ahead.len() > 0 {
+		row := p.c.ahead.first()
 		if len(row) == 0 {
 			if err := p.flush(ctx); err != nil {
 				return err
 			}
-			p.c.pos++
-			p.c.held.drop(1)
-			return tooLarge(p.c.pos)
+			p.c.at = p.c.at.answered(p.c.at.client + 1)
+			p.c.ahead.drop(1)
+			return tooLarge(p.c.at.client)
 		}
 		p.number++
 		err := p.add(ctx, func(dst []byte) []byte { return append(dst, row...) })
-		p.c.held.drop(1)
+		p.c.ahead.drop(1)
 		if err != nil {
 			return err
 		}
@@ -74,10 +75,10 @@ func (p *pump) unhold(ctx context.Context) error {
 
 // read reads until the end, an error of PostgreSQL's, or nothing that was asked
 // for is left after the sending has stopped.
-func (p *pump) read(ctx context.Context, w *txrunner.Work) error {
+func (p *pump) read(ctx context.Context, w *execution.Execution) error {
 	for {
-		for p.stopped == nil && !p.finished && w.Asked() < ahead {
-			k := p.c.sizes.portion(p.count, portionBytes, p.c.held.maxRow)
+		for p.stopped == nil && !p.finished && w.Asked() < batches {
+			k := p.c.sizes.batch(p.count, batchBytes, p.c.ahead.maxRow)
 			if err := w.Ask(ctx, p.c.name, int(k)); err != nil {
 				return err
 			}
@@ -92,10 +93,10 @@ func (p *pump) read(ctx context.Context, w *txrunner.Work) error {
 }
 
 // take reads the rows of one answer.
-func (p *pump) take(ctx context.Context, w *txrunner.Work) error {
+func (p *pump) take(ctx context.Context, w *execution.Execution) error {
 	var n int64
 	bytes, largest := 0, 0
-	ended, err := w.Take(ctx, txrunner.Portion{Fields: p.c.same, Row: func(values [][]byte) {
+	ended, err := w.Take(ctx, session.RowHandler{Fields: p.c.same, Row: func(values [][]byte) {
 		n++
 		size := rawSize(values)
 		bytes, largest = bytes+size, max(largest, size)
@@ -105,7 +106,7 @@ func (p *pump) take(ctx context.Context, w *txrunner.Work) error {
 		return err
 	}
 	p.c.sizes.learn(int(n), bytes, largest)
-	p.c.arrive(forward, n, ended, true)
+	p.c.at = p.c.at.fetched(forward, n, ended)
 	p.finished = p.finished || ended
 	return nil
 }
@@ -113,8 +114,8 @@ func (p *pump) take(ctx context.Context, w *txrunner.Work) error {
 // place puts one row into a chunk or, once nothing is sent any more, aside.
 func (p *pump) place(ctx context.Context, values [][]byte, size int) {
 	if p.stopped != nil {
-		if !p.c.scroll {
-			p.c.held.add(p.c.encode, values)
+		if !p.c.at.scroll {
+			p.c.ahead.add(p.c.encode, values)
 		}
 		return
 	}
@@ -172,10 +173,10 @@ func (p *pump) added(ctx context.Context) error {
 func (p *pump) refuse(ctx context.Context) {
 	switch p.stopped = p.flush(ctx); {
 	case p.stopped == nil:
-		p.c.pos = p.number
+		p.c.at = p.c.at.answered(p.number)
 		p.stopped = tooLarge(p.number)
-	case !p.c.scroll:
-		p.c.held.addEncoded(nil)
+	case !p.c.at.scroll:
+		p.c.ahead.addEncoded(nil)
 	}
 }
 
@@ -184,11 +185,14 @@ func (p *pump) flush(ctx context.Context) error {
 	if len(p.ends) == 0 {
 		return nil
 	}
-	body := append(p.chunk, ']')
+	body := append(p.chunk, ']') //nolint:gocritic // the chunk itself stays open: it goes on after an error
 	if err := p.chunks.Send(ctx, body, len(p.ends)); err != nil {
 		return err
 	}
-	p.c.pos += int64(len(p.ends))
+	p.c.at = p.c.at.answered(p.c.at.client + int64(len(p.ends)))
+	p.c.sentRows += int64(len(p.ends))
+	p.c.sentBytes += int64(len(body))
+	p.c.tell()
 	p.chunk, p.ends = body[:0], p.ends[:0]
 	return nil
 }
@@ -198,24 +202,24 @@ func (p *pump) end(ctx context.Context) error {
 	if err := p.flush(ctx); err != nil {
 		return err
 	}
-	p.c.pos = p.c.server
+	p.c.at = p.c.at.caughtUp()
 	return nil
 }
 
 // keep gives rows that were not sent back to a cursor that cannot read them
 // again.
 func (p *pump) keep() {
-	if p.c.scroll || len(p.ends) == 0 {
+	if p.c.at.scroll || len(p.ends) == 0 {
 		return
 	}
-	behind := p.c.held
-	p.c.held = held{maxRow: behind.maxRow, lost: behind.lost}
+	behind := p.c.ahead
+	p.c.ahead = readahead{maxRow: behind.maxRow, room: behind.room, lost: behind.lost}
 	begin := 1
 	for _, end := range p.ends {
-		p.c.held.addEncoded(p.chunk[begin:end])
+		p.c.ahead.addEncoded(p.chunk[begin:end])
 		begin = end + 1
 	}
 	for ; behind.len() > 0; behind.drop(1) {
-		p.c.held.addEncoded(behind.first())
+		p.c.ahead.addEncoded(behind.first())
 	}
 }

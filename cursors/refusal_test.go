@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
+	"github.com/pgbridge/pgbridge/txrunner"
+
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -19,7 +22,7 @@ func TestRefusals(t *testing.T) {
 		"call":    "CALL nothing();",
 		"bare":    "SELECT FROM generate_series(1, 3);",
 	})
-	w.sql("CREATE PROCEDURE nothing() LANGUAGE sql AS ''")
+	w.SQL("CREATE PROCEDURE nothing() LANGUAGE sql AS ''")
 	w.serve()
 	for _, c := range []struct{ code, body string }{
 		{"invalid_request", `{"count": "many"}`}, {"invalid_request", `{"count": 1.5}`}, {"invalid_request", `{"count": -1}`},
@@ -29,21 +32,21 @@ func TestRefusals(t *testing.T) {
 		{"invalid_request", `{"rows": "table"}`}, {"invalid_request", `{"direction": "next"}`}, {"invalid_request", `{"params": {"x": 1}}`},
 		{"invalid_request", `[`},
 	} {
-		w.fails(c.code, "cursor.numbers", c.body)
+		w.Fails(c.code, "cursor.numbers", c.body)
 	}
-	w.fails("invalid_request", "cursor.numbers", "", "Nats-Msg-Id", "1")
-	w.fails("not_found", "cursor.nowhere", "")
-	w.fails("invalid_request", "cursor.write", "")
-	w.fails("invalid_request", "cursor.copy", "")
-	w.fails("invalid_request", "cursor.call", "")
-	w.fails("invalid_request", "cursor", `{"sql": "DELETE FROM pg_class"}`)
-	bare := w.works("cursor.bare", `{"count": 2}`)
-	equal(t, "rows without columns", bare.rows()+fmt.Sprint(len(bare.Columns)), "[][]0")
-	equal(t, "the others", w.works(bare.Tx+".fetch", `{"cursor": "c1"}`).rows(), "[]")
+	w.Fails("invalid_request", "cursor.numbers", "", "Nats-Msg-Id", "1")
+	w.Fails("not_found", "cursor.nowhere", "")
+	w.Fails("invalid_request", "cursor.write", "")
+	w.Fails("invalid_request", "cursor.copy", "")
+	w.Fails("invalid_request", "cursor.call", "")
+	w.Fails("invalid_request", "cursor", `{"sql": "DELETE FROM pg_class"}`)
+	bare := w.Works("cursor.bare", `{"count": 2}`)
+	harness.Equal(t, "rows without columns", bare.Rows.String()+fmt.Sprint(len(bare.Columns)), "[][]0")
+	harness.Equal(t, "the others", w.Works(bare.Tx+".fetch", `{"cursor": "c1"}`).Rows.String(), "[]")
 
-	tx := w.works("begin", "").Tx
-	w.works(tx+".cursor.numbers", `{"count": 3}`)
-	w.works(tx+".cursor.numbers", `{"name": "scrolls", "scroll": true, "count": 3}`)
+	tx := w.Works("begin", "").Tx
+	w.Works(tx+".cursor.numbers", `{"count": 3}`)
+	w.Works(tx+".cursor.numbers", `{"name": "scrolls", "scroll": true, "count": 3}`)
 	for _, c := range []struct{ code, verb, body string }{
 		{"not_found", "fetch", `{"cursor": "x"}`}, {"not_found", "move", `{"cursor": "x"}`}, {"not_found", "close", `{"cursor": "x"}`}, {"not_found", "stream", `{"cursor": "x"}`},
 		{"invalid_request", "fetch", ``}, {"invalid_request", "fetch", `{"cursor": 1}`},
@@ -55,22 +58,22 @@ func TestRefusals(t *testing.T) {
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "count": "ten"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "count": 1e9999}`},
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "count": 1, "direction": "next"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "sideways"}`},
 		{"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "absolute"}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "relative", "count": null}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "direction": "relative", "count": "all"}`},
-		{"invalid_request", "fetch", `{"cursor": "scrolls", "page": -1}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "rows": "array"}`},
+		{"invalid_request", "fetch", `{"cursor": "scrolls", "page": -1}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "page": 0}`}, {"invalid_request", "fetch", `{"cursor": "scrolls", "rows": "array"}`},
 		{"invalid_request", "move", `{"cursor": "scrolls", "max_bytes": 1}`}, {"invalid_request", "close", `{"cursor": "scrolls", "count": 1}`},
 		{"invalid_request", "stream", `{"cursor": "c1", "count": 0}`}, {"invalid_request", "stream", `{"cursor": "c1", "window_bytes": 0}`}, {"invalid_request", "stream", `{"cursor": "c1", "stall_ms": 0}`},
 		{"not_found", "fetch.c1", ``},
 	} {
-		if got := w.fails(c.code, tx+"."+c.verb, c.body); got.state() != "active" {
-			t.Errorf("%s %s left the transaction %s", c.verb, c.body, got.state())
+		if got := w.Fails(c.code, tx+"."+c.verb, c.body); got.State() != "active" {
+			t.Errorf("%s %s left the transaction %s", c.verb, c.body, got.State())
 		}
 	}
-	w.fails("invalid_request", tx+".fetch", `{"cursor": "c1"}`, "Nats-Msg-Id", "1")
-	equal(t, "the first goes on", w.works(tx+".fetch", `{"cursor": "c1", "count": 1}`).rows(), "[4]")
-	equal(t, "the second too", w.works(tx+".fetch", `{"cursor": "scrolls", "count": 0}`).rows(), "[3]")
-	w.works(tx+".close", `{"cursor": "c1"}`)
-	twice := w.fails("not_found", tx+".close", `{"cursor": "c1"}`)
-	equal(t, "closed twice", twice.state(), "active")
-	w.works(tx+".commit", "")
+	w.Fails("invalid_request", tx+".fetch", `{"cursor": "c1"}`, "Nats-Msg-Id", "1")
+	harness.Equal(t, "the first goes on", w.Works(tx+".fetch", `{"cursor": "c1", "count": 1}`).Rows.String(), "[4]")
+	harness.Equal(t, "the second too", w.Works(tx+".fetch", `{"cursor": "scrolls", "count": 0}`).Rows.String(), "[3]")
+	w.Works(tx+".close", `{"cursor": "c1"}`)
+	twice := w.Fails("not_found", tx+".close", `{"cursor": "c1"}`)
+	harness.Equal(t, "closed twice", twice.State(), "active")
+	w.Works(tx+".commit", "")
 }
 
 // TestTitlesBeyondAMessage opens a cursor of which not even the columns' names
@@ -84,11 +87,11 @@ func TestTitlesBeyondAMessage(t *testing.T) {
 	w := newWorld(t, map[string]string{"wide": "SELECT " + strings.Join(titles, ", ") + ";"},
 		func(o *server.Options) { o.MaxPayload = 64 << 10 })
 	w.serve()
-	w.fails("too_large", "cursor.wide", "")
-	tx := w.works("begin", "").Tx
-	equal(t, "state", w.fails("too_large", tx+".cursor.wide", "").state(), "active")
-	w.works(tx+".rollback", "")
-	w.wantIdle() // nobody would know the other transaction
+	w.Fails("too_large", "cursor.wide", "")
+	tx := w.Works("begin", "").Tx
+	harness.Equal(t, "state", w.Fails("too_large", tx+".cursor.wide", "").State(), "active")
+	w.Works(tx+".rollback", "")
+	w.WantIdle() // nobody would know the other transaction
 }
 
 // TestLargeRows reads rows beyond a message, over and over, in all ways.
@@ -103,30 +106,30 @@ func TestLargeRows(t *testing.T) {
 	}, func(o *server.Options) { o.MaxPayload = payload })
 	w.serve()
 	for _, scroll := range []bool{false, true} {
-		a := w.works("cursor.rows", fmt.Sprintf(`{"scroll": %t}`, scroll))
-		equal(t, "before the first large one", len(a.Rows), 2)
-		third := w.fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "page": 1}`)
-		equal(t, "its number and the state", fmt.Sprint(third.Error.Row)+third.state(), "3active")
-		equal(t, "asked again", w.fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "page": 1}`).Error.Row, 3)
-		equal(t, "the next", len(w.works(a.Tx+".fetch", `{"cursor": "c1"}`).Rows), 1)
-		equal(t, "the other large one", w.fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "count": 1}`).Error.Row, 5)
-		equal(t, "moved over", w.works(a.Tx+".move", `{"cursor": "c1"}`).Moved, 1)
-		last := w.works(a.Tx+".fetch", `{"cursor": "c1"}`)
-		equal(t, "the last", fmt.Sprint(len(last.Rows))+fmt.Sprint(last.Done), "1true")
+		a := w.Works("cursor.rows", fmt.Sprintf(`{"scroll": %t}`, scroll))
+		harness.Equal(t, "before the first large one", len(a.Rows), 2)
+		third := w.Fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "page": 1}`)
+		harness.Equal(t, "its number and the state", fmt.Sprint(third.Error.Row)+third.State(), "3active")
+		harness.Equal(t, "asked again", w.Fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "page": 1}`).Error.Row, 3)
+		harness.Equal(t, "the next", len(w.Works(a.Tx+".fetch", `{"cursor": "c1"}`).Rows), 1)
+		harness.Equal(t, "the other large one", w.Fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "count": 1}`).Error.Row, 5)
+		harness.Equal(t, "moved over", w.Works(a.Tx+".move", `{"cursor": "c1"}`).Moved, 1)
+		last := w.Works(a.Tx+".fetch", `{"cursor": "c1"}`)
+		harness.Equal(t, "the last", fmt.Sprint(len(last.Rows))+fmt.Sprint(last.Done), "1true")
 		if scroll {
-			equal(t, "backward", len(w.works(a.Tx+".fetch", `{"cursor": "c1", "direction": "backward"}`).Rows), 2)
-			equal(t, "backward at it", w.fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "direction": "backward"}`).Error.Row, 5)
-			equal(t, "and behind it", string(w.works(a.Tx+".fetch", `{"cursor": "c1", "direction": "prior"}`).Rows[0][:2]), "[4")
+			harness.Equal(t, "backward", len(w.Works(a.Tx+".fetch", `{"cursor": "c1", "direction": "backward"}`).Rows), 2)
+			harness.Equal(t, "backward at it", w.Fails("too_large", a.Tx+".fetch", `{"cursor": "c1", "direction": "backward"}`).Error.Row, 5)
+			harness.Equal(t, "and behind it", string(w.Works(a.Tx+".fetch", `{"cursor": "c1", "direction": "prior"}`).Rows[0][:2]), "[4")
 		}
-		w.works(a.Tx+".close", `{"cursor": "c1"}`)
+		w.Works(a.Tx+".close", `{"cursor": "c1"}`)
 	}
-	first := w.works("cursor.huge", "")
-	equal(t, "the first is too large", fmt.Sprint(len(first.Rows))+fmt.Sprint(first.Done)+first.state(), "0falseactive")
-	equal(t, "then it is the error", w.fails("too_large", first.Tx+".fetch", `{"cursor": "c1"}`).Error.Row, 1)
-	equal(t, "and the end", w.works(first.Tx+".fetch", `{"cursor": "c1"}`).state(), "ended")
+	first := w.Works("cursor.huge", "")
+	harness.Equal(t, "the first is too large", fmt.Sprint(len(first.Rows))+fmt.Sprint(first.Done)+first.State(), "0falseactive")
+	harness.Equal(t, "then it is the error", w.Fails("too_large", first.Tx+".fetch", `{"cursor": "c1"}`).Error.Row, 1)
+	harness.Equal(t, "and the end", w.Works(first.Tx+".fetch", `{"cursor": "c1"}`).State(), "ended")
 
-	tx := w.works("begin", "").Tx
-	w.works(tx+".cursor.rows", `{"count": 0}`)
+	tx := w.Works("begin", "").Tx
+	w.Works(tx+".cursor.rows", `{"count": 0}`)
 	r := w.streamed(tx, `{"cursor": "c1"}`, true)
 	if r.err == nil || r.err.Row != 3 || len(r.rows) != 2 || r.end.Get("Pgbridge-Rows") != "" {
 		t.Errorf("the stream brought %d rows and %+v", len(r.rows), r.err)
@@ -136,15 +139,15 @@ func TestLargeRows(t *testing.T) {
 		t.Errorf("the next stream brought %d rows and %+v", len(r.rows), r.err)
 	}
 	r = w.streamed(tx, `{"cursor": "c1"}`, true)
-	equal(t, "the rest", fmt.Sprint(len(r.rows))+r.end.Get("Pgbridge-Rows"), "22")
+	harness.Equal(t, "the rest", fmt.Sprint(len(r.rows))+r.end.Get("Pgbridge-Rows"), "22")
 
 	// Rows that grow beyond what can be kept are given up, not the process.
-	w.works(tx+".cursor.grow", `{"name": "grow", "count": 2000, "max_bytes": 60000}`)
+	w.Works(tx+".cursor.grow", `{"name": "grow", "count": 2000, "max_bytes": 60000}`)
 	for range 100 {
-		a := w.ask(tx+".fetch", `{"cursor": "grow", "count": 2000}`)
+		a := w.Ask(tx+".fetch", `{"cursor": "grow", "count": 2000}`)
 		if a.Error != nil {
-			equal(t, "given up", a.Error.Code+a.state(), "too_largeactive")
-			w.fails("not_found", tx+".fetch", `{"cursor": "grow"}`)
+			harness.Equal(t, "given up", a.Error.Code+a.State(), "too_largeactive")
+			w.Fails("not_found", tx+".fetch", `{"cursor": "grow"}`)
 			break
 		}
 		if a.Done {
@@ -152,31 +155,94 @@ func TestLargeRows(t *testing.T) {
 		}
 	}
 	// What is only expected of a script's rows is corrected at once.
-	w.works("cursor.vary", `{"params": {"n": 1}, "count": 3000}`)
-	large := w.works("cursor.vary", `{"params": {"n": 50000}, "count": 3000}`)
-	equal(t, "one of the large ones", len(large.Rows), 1)
-	equal(t, "the second of them", string(w.works(large.Tx+".fetch", `{"cursor": "c1"}`).Rows[0][:2]), "[2")
+	w.Works("cursor.vary", `{"params": {"n": 1}, "count": 3000}`)
+	large := w.Works("cursor.vary", `{"params": {"n": 50000}, "count": 3000}`)
+	harness.Equal(t, "one of the large ones", len(large.Rows), 1)
+	harness.Equal(t, "the second of them", string(w.Works(large.Tx+".fetch", `{"cursor": "c1"}`).Rows[0][:2]), "[2")
 }
 
 // TestTooManyCursors: each costs memory, and a client could open any number.
 func TestTooManyCursors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"one": "SELECT 1;", "many": "SELECT opened(5);"})
-	w.sql(`CREATE FUNCTION opened(n int) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
+	w.SQL(`CREATE FUNCTION opened(n int) RETURNS SETOF refcursor LANGUAGE plpgsql AS $$
 		DECLARE r refcursor;
 		BEGIN FOR i IN 1 .. n LOOP r := NULL; OPEN r FOR SELECT i; RETURN NEXT r; END LOOP; END $$`)
 	w.serve()
-	tx := w.works("begin", "").Tx
+	tx := w.Works("begin", "").Tx
 	for range 64 {
-		w.works(tx+".cursor.one", `{"count": 0}`)
+		w.Works(tx+".cursor.one", `{"count": 0}`)
 	}
-	w.fails("invalid_request", tx+".cursor.one", "")
-	w.works(tx+".close", `{"cursor": "c1"}`)
-	w.works(tx+".cursor.one", "")
-	w.works(tx+".rollback", "")
-	tx = w.works("begin", "").Tx
+	w.Fails("invalid_request", tx+".cursor.one", "")
+	w.Works(tx+".close", `{"cursor": "c1"}`)
+	w.Works(tx+".cursor.one", "")
+	w.Works(tx+".rollback", "")
+	tx = w.Works("begin", "").Tx
 	for range 60 {
-		w.works(tx+".cursor.one", `{"count": 0}`)
+		w.Works(tx+".cursor.one", `{"count": 0}`)
 	}
-	w.fails("invalid_request", tx+".cursor.many", "")
+	w.Fails("invalid_request", tx+".cursor.many", "")
+}
+
+// TestPagesThatAreKeptAreBounded keeps pages of many cursors, which any client may
+// do, until there is no memory for more.
+func TestPagesThatAreKeptAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"rows": "SELECT g, repeat('x', 1000) FROM generate_series(1, 5000) g;"})
+	w.serve(func(c *txrunner.Config) { c.RequestBytes = 4 << 20 })
+	tx := w.Works("begin", "").Tx
+	kept, busy := 0, false
+	for i := range 60 {
+		name := fmt.Sprintf("n%d", i)
+		a := w.Ask(tx+".cursor.rows", fmt.Sprintf(`{"name": %q, "count": 0, "scroll": true}`, name))
+		if a.Error == nil {
+			a = w.Ask(tx+".fetch", fmt.Sprintf(`{"cursor": %q, "page": 1, "max_bytes": 200000}`, name))
+		}
+		if a.Error != nil {
+			busy = true
+			harness.Equal(t, "the error and the state", a.Error.Code+" "+a.State(), "busy active")
+			break
+		}
+		kept++
+	}
+	if !busy || kept < 4 {
+		t.Errorf("%d pages of 200 kB were kept in 4 MiB, busy is %t", kept, busy)
+	}
+	harness.Equal(t, "a page that is kept", w.Works(tx+".fetch", `{"cursor": "n0", "page": 1}`).Done, false)
+	w.Works(tx+".rollback", "")
+	w.Works("cursor.rows", `{"count": 5000, "max_bytes": 900000}`) // the memory is free again
+}
+
+// TestRequestsThatAreKeptAreBounded opens cursors with large parameters, which stay as
+// long as the cursors.
+func TestRequestsThatAreKeptAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"long": "SELECT length(@text)"})
+	w.serve(func(c *txrunner.Config) { c.RequestBytes = 8 << 20 })
+	tx := w.Works("begin", "").Tx
+	body := `{"count": 0, "params": {"text": "` + strings.Repeat("x", 500_000) + `"}}`
+	opened := 0
+	for range 60 {
+		a := w.Ask(tx+".cursor.long", body)
+		if a.Error != nil {
+			harness.Equal(t, "the error and the state", a.Error.Code+" "+a.State(), "busy active")
+			break
+		}
+		opened++
+	}
+	if opened < 4 || opened > 16 {
+		t.Errorf("%d cursors with 500 kB each were opened in 8 MiB", opened)
+	}
+	harness.Equal(t, "a cursor that is kept", w.Works(tx+".fetch", `{"cursor": "c1", "max_bytes": 1000}`).Rows.String(), "[500000]")
+	w.Works(tx+".rollback", "")
+	w.Works("cursor.long", body) // the memory is free again
+}
+
+// TestNamesOfCursorsAreBounded: a script can return any number, of any length.
+func TestNamesOfCursorsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.serve()
+	w.Fails("invalid_request", "cursor", `{"sql": "SELECT g::text::refcursor FROM generate_series(1, 1000000) g"}`)
+	w.Fails("not_found", "cursor", `{"sql": "SELECT repeat('x', 60000)::refcursor"}`)
 }

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/service"
-	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 const (
@@ -49,10 +50,10 @@ func readStreaming(f service.Fields, most time.Duration) (streaming, error) {
 
 // serveStream serves the verb stream. It has the transaction's turn until the
 // stream has ended.
-func (r *registry) serveStream(ctx context.Context, t *txrunner.Transaction, request *service.Request) {
+func (r *registry) serveStream(ctx context.Context, t *pinned.Transaction, request *service.Request) {
 	f, err := readVerb(request)
 	if err == nil {
-		err = r.of(t, false).stream(ctx, request, f)
+		err = r.of(t, false, request).stream(ctx, request, f)
 	}
 	request.Answer(service.Reply{}, err) // unless the stream has
 }
@@ -80,7 +81,9 @@ func (s *set) stream(ctx context.Context, request *service.Request, f service.Fi
 	begun := false
 	task := c.task.Later(request)
 	task.Deadline = time.Time{} // it lasts as long as the client reads
-	err = task.Do(ctx, func(ctx context.Context, w *txrunner.Work) error {
+	err = task.Do(ctx, func(ctx context.Context, w *execution.Execution) error {
+		defer s.untold.hear(w)
+		defer s.settle()
 		if err := s.ready(ctx, w, c); err != nil {
 			return err
 		}
@@ -102,18 +105,21 @@ func (s *set) stream(ctx context.Context, request *service.Request, f service.Fi
 }
 
 // ready brings the cursor to where the stream begins.
-func (s *set) ready(ctx context.Context, w *txrunner.Work, c *cursor) error {
+func (s *set) ready(ctx context.Context, w *execution.Execution, c *cursor) error {
 	if err := s.look(ctx, w); err != nil {
 		return err
 	}
 	if err := s.usable(c); err != nil {
 		return err
 	}
-	c.answered = answered{} // that page is over
-	if c.scroll {
-		if err := c.seek(ctx, w, c.pos); err != nil {
+	c.last = answer{}               // that page is over
+	if c.at.adrift && c.at.scroll { // a row that fits no message is named by its number
+		if err := c.count(ctx, w); err != nil {
 			return err
 		}
+	}
+	if err := c.moveTo(ctx, w, c.at.client); err != nil {
+		return err
 	}
 	c.sent = true // the role is
 	return c.sync(ctx, w)
@@ -129,6 +135,8 @@ func (s *set) begun(id string, c *cursor, request *service.Request, asked stream
 // rules, a transaction that a cursor has opened is of no use any more.
 func (s *set) finishStream(ctx context.Context, chunks *service.Chunks, err error) {
 	if err == nil {
+		chunks.SetNotices(s.untold.objects)
+		s.untold = untold{}
 		if err = chunks.End(ctx); err == nil {
 			return
 		}
@@ -142,13 +150,15 @@ func (s *set) finishStream(ctx context.Context, chunks *service.Chunks, err erro
 
 // pump runs a stream to the cursor's end. What was read and not sent stays with
 // the cursor.
-func (s *set) pump(ctx context.Context, w *txrunner.Work, c *cursor, p *pump) error {
+func (s *set) pump(ctx context.Context, w *execution.Execution, c *cursor, p *pump) error {
+	before := c.at.client
 	err := p.run(ctx, w)
+	s.metrics.paged(int(c.at.client - before))
 	if ctx.Err() != nil {
 		return errors.Join(err, ctx.Err())
 	}
 	p.keep()
-	if err != nil && c.held.lost {
+	if err != nil && c.ahead.lost {
 		return s.giveUp(ctx, w, c)
 	}
 	return err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -29,10 +30,7 @@ const patience = 60 * time.Second
 const configuration = `
 postgres: {url: %q, password_file: password}
 nats:
-  url: %s
-  user: pgbridge
-  password: change me
-  requests: {user: pgbridge-requests, password: change me}
+  url: %s%s
 channels:
   orders: {delivery: jetstream, notify: true}
   live: {}
@@ -45,6 +43,31 @@ http: 127.0.0.1:%d
 // has the clients in nats.conf do what they may and what they may not.
 func TestPermissionsAreEnough(t *testing.T) {
 	t.Parallel()
+	d := deploy(t, "nats.conf", `
+  user: pgbridge
+  password: change me
+  requests: {user: pgbridge-requests, password: change me}`)
+	d.run(t, "migrate", "-c", d.config, "--nats", d.url, "--set", "nats.user=admin", "--set", "postgres.url="+d.owner, "--set", "postgres.password_file=")
+	d.run(t, "check", "-c", d.config)
+	serve(t, d.program, d.config)
+	awaitPublishing(t, d.web+"/readyz")
+	makeConsumers(t, d.url)
+	readerHearsWriter(t, d.url)
+	cashierRuns(t, d.url)
+	clerkGetsResults(t, d.url)
+	accountantCommits(t, d.url)
+	exporterCopies(t, d.url)
+	importsFromAnObject(t, d.url)
+	commandsWork(t, d)
+	nobodyForges(t, d.url)
+	nobodyHasNATSAct(t, d)
+	nobodyHasItCutOff(t, d)
+}
+
+// deploy makes a database as role.sql says, a NATS server, with more in its
+// configuration, and one of pgbridge's own.
+func deploy(t *testing.T, conf, user string, more ...string) deployment {
+	t.Helper()
 	pg := testenv.DedicatedPostgres(t, testenv.PGOptions{}) // roles are the whole server's
 	testenv.Exec(t, pg.URL(), "CREATE DATABASE app TEMPLATE template0")
 	app := pg.Server().URL("app")
@@ -54,7 +77,7 @@ func TestPermissionsAreEnough(t *testing.T) {
 	for _, grant := range regexp.MustCompile(`(?m)^-- +(GRANT .* ON (?:account|orders).*;)$`).FindAllStringSubmatch(file(t, "role.sql"), -1) {
 		testenv.Exec(t, app, grant[1])
 	}
-	bus := testenv.NATSProcess(t, file(t, "nats.conf"))
+	bus := testenv.NATSProcess(t, strings.Join(append(more, file(t, conf)), "\n"))
 	port, err := pgserver.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -65,22 +88,22 @@ func TestPermissionsAreEnough(t *testing.T) {
 	if err := os.CopyFS(scripts, os.DirFS("../examples/scripts")); err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), scripts, port))
+	write(t, dir, "pgbridge.yaml", fmt.Sprintf(configuration, database, bus.URL(), user, scripts, port))
 	write(t, dir, "password", "change me\n")
 
 	program := build(t)
-	out, err := pgbridge(t, program, "check", "-c", filepath.Join(dir, "pgbridge.yaml")).CombinedOutput()
-	if err != nil {
-		t.Fatalf("check: %v\n%s", err, out)
+	d := deployment{program: program, config: filepath.Join(dir, "pgbridge.yaml"), url: bus.URL(), web: fmt.Sprintf("http://127.0.0.1:%d", port), owner: app}
+	return d
+}
+
+// deployment is a pgbridge that runs as the shipped files say.
+type deployment struct{ program, config, url, web, owner string }
+
+func (d deployment) run(t *testing.T, args ...string) {
+	t.Helper()
+	if out, err := pgbridge(t, d.program, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", args[0], err, out)
 	}
-	serve(t, program, filepath.Join(dir, "pgbridge.yaml"))
-	awaitPublishing(t, fmt.Sprintf("http://127.0.0.1:%d/readyz", port))
-	readerHearsWriter(t, bus.URL())
-	cashierRuns(t, bus.URL())
-	clerkGetsResults(t, bus.URL())
-	accountantCommits(t, bus.URL())
-	exporterCopies(t, bus.URL())
-	nobodyForges(t, bus.URL())
 }
 
 func file(t *testing.T, name string) string {
@@ -100,7 +123,7 @@ func write(t *testing.T, dir, name, content string) {
 }
 
 // serve runs pgbridge until the test ends, and wants a clean end.
-func serve(t *testing.T, program, config string) {
+func serve(t *testing.T, program, config string) *exec.Cmd {
 	t.Helper()
 	cmd := pgbridge(t, program, "serve", "-c", config)
 	var log bytes.Buffer
@@ -119,6 +142,7 @@ func serve(t *testing.T, program, config string) {
 			t.Errorf("pgbridge's log:\n%s", &log)
 		}
 	})
+	return cmd
 }
 
 func awaitPublishing(t *testing.T, url string) {
@@ -159,21 +183,38 @@ func readerHearsWriter(t *testing.T, url string) {
 		t.Fatalf("notify: %v, %v", answer, err)
 	}
 	reader, _ := client(t, url, "reader")
-	js, err := jetstream.New(reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	consumer, err := js.OrderedConsumer(ctx, "PGBRIDGE_EVENTS", jetstream.OrderedConsumerConfig{})
+	stored, err := reader.SubscribeSync("_INBOX.reader.events")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"pgbridge.gap.orders", "pgbridge.event.orders"} {
-		m, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		m, err := stored.NextMsgWithContext(ctx)
 		if err != nil {
 			t.Fatalf("read %s: %v", want, err)
 		}
-		if m.Subject() != want {
-			t.Errorf("read %s, want %s", m.Subject(), want)
+		if m.Subject != want { // as a push consumer has it
+			t.Errorf("read %s, want %s", m.Subject, want)
+		}
+		if err := m.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// makeConsumers makes what nats.conf has an administrator make.
+func makeConsumers(t *testing.T, url string) {
+	t.Helper()
+	admin, _ := client(t, url, "admin")
+	js, err := admin.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, make := range regexp.MustCompile(`(?s)nats consumer add (\w+) (\w+) --target (\S+) \\\n#\s+(?:--filter "(\S+)" )?--deliver`).FindAllStringSubmatch(file(t, "nats.conf"), -1) {
+		_, err := js.AddConsumer(make[1], &nats.ConsumerConfig{
+			Durable: make[2], DeliverSubject: make[3], FilterSubject: make[4], AckPolicy: nats.AckExplicitPolicy,
+		})
+		if err != nil {
+			t.Fatalf("make the consumer %s: %v", make[2], err)
 		}
 	}
 }
@@ -218,21 +259,13 @@ func clerkGetsResults(t *testing.T, url string) {
 	if err != nil {
 		t.Fatalf("receive a result: %v", err)
 	}
-	js, err := jetstream.New(clerk)
+	stored, err := clerk.SubscribeSync("_INBOX.clerk.results")
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, err := js.StreamNameBySubject(ctx, live.Subject)
-	if err != nil {
-		t.Fatalf("find the stream of results: %v", err)
-	}
-	stream, err := js.Stream(ctx, name)
-	if err != nil {
-		t.Fatalf("look at the stream of results: %v", err)
-	}
-	stored, err := stream.GetLastMsgForSubject(ctx, live.Subject)
-	if err != nil || string(stored.Data) != string(live.Data) {
-		t.Errorf("the stored result is %v, %v, want %s", stored, err, live.Data)
+	later, err := stored.NextMsgWithContext(ctx)
+	if err != nil || string(later.Data) != string(live.Data) {
+		t.Errorf("the stored result is %v, %v, want %s", later, err, live.Data)
 	}
 }
 
@@ -275,18 +308,10 @@ func exporterCopies(t *testing.T, url string) {
 		}
 		rows = msg.Header.Get("Pgbridge-Rows")
 	}
-	js, err := jetstream.New(exporter)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: "exports"})
-	if err != nil {
-		t.Fatalf("create the object store: %v", err)
-	}
 	for range 2 { // the second takes the first one's place
 		ask(t, exporter, "pgbridge.copy.export_orders", `{"params": {"customer": null}, "object": {"bucket": "exports", "name": "orders.csv"}}`, `"digest"`)
 	}
-	if text, err := store.GetString(ctx, "orders.csv"); err != nil || !strings.HasPrefix(text, "id,customer,total\n") {
+	if text, err := bucket(t, url, "exports").GetString(ctx, "orders.csv"); err != nil || !strings.HasPrefix(text, "id,customer,total\n") {
 		t.Errorf("the object is %q, %v", text, err)
 	}
 	if err := exporter.Flush(); err != nil {
@@ -297,6 +322,30 @@ func exporterCopies(t *testing.T, url string) {
 		t.Errorf("exporter: %v", err)
 	default:
 	}
+}
+
+// bucket opens an object store as an administrator.
+func bucket(t *testing.T, url, name string) jetstream.ObjectStore {
+	t.Helper()
+	admin, _ := client(t, url, "admin")
+	js, err := jetstream.New(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := js.ObjectStore(t.Context(), name)
+	if err != nil {
+		t.Fatalf("open the bucket %s: %v", name, err)
+	}
+	return store
+}
+
+func importsFromAnObject(t *testing.T, url string) {
+	t.Helper()
+	if _, err := bucket(t, url, "imports").PutString(t.Context(), "new.csv", "customer,total\nacme,1.50\n"); err != nil {
+		t.Fatal(err)
+	}
+	admin, _ := client(t, url, "admin")
+	ask(t, admin, "pgbridge.copy.import_orders", `{"object": {"bucket": "imports", "name": "new.csv"}}`, `"rows":1`)
 }
 
 func nobodyForges(t *testing.T, url string) {
@@ -323,6 +372,15 @@ func nobodyForges(t *testing.T, url string) {
 		{"accountant", "pgbridge.run.transfer"},
 		{"accountant", "pgbridge.tx.x.y.run.account"},
 		{"accountant", "pgbridge.tx.x.y.run"},
+		{"reader", "$JS.API.CONSUMER.CREATE.PGBRIDGE_EVENTS.x"},
+		{"reader", "$JS.API.CONSUMER.MSG.NEXT.PGBRIDGE_EVENTS.reader"},
+		{"clerk", "$JS.API.STREAM.NAMES"},
+		{"clerk", "$JS.API.DIRECT.GET.PGBRIDGE_RESULTS"},
+		{"exporter", "$JS.API.STREAM.CREATE.OBJ_exports"},
+		{"exporter", "$JS.API.STREAM.UPDATE.OBJ_exports"},
+		{"exporter", "$JS.API.STREAM.PURGE.OBJ_exports"},
+		{"exporter", "$JS.API.CONSUMER.CREATE.OBJ_exports.x"},
+		{"exporter", "$JS.API.DIRECT.GET.OBJ_exports"},
 		{"exporter", "pgbridge.copy.import_orders"},
 		{"exporter", "pgbridge.run.transfer"},
 	} {

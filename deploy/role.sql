@@ -22,6 +22,18 @@ BEGIN
 	GRANT SELECT, INSERT, UPDATE, DELETE ON pgbridge.message_id TO pgbridge;
 END $$;
 
+-- Durable channels, once what they need is there, by the same command:
+--
+--     ALTER ROLE pgbridge REPLICATION;
+DO $$
+BEGIN
+	IF pg_catalog.to_regclass('pgbridge.position') IS NULL THEN
+		RAISE NOTICE 'no table pgbridge.position, so no privileges on it: run pgbridge migrate for durable channels';
+		RETURN;
+	END IF;
+	GRANT SELECT, INSERT, UPDATE ON pgbridge.position TO pgbridge;
+END $$;
+
 -- Scripts do what this role may do, so it needs what they need, and no more:
 --
 --     GRANT SELECT, INSERT, UPDATE ON account, transfer TO pgbridge;

@@ -2,14 +2,8 @@ package docs_test
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/pgbridge/pgbridge/copier"
-	"github.com/pgbridge/pgbridge/internal/natsconn"
 )
 
 // TestCopySnippetsAreTheExamples finds every line that copy.md shows in the
@@ -48,33 +42,4 @@ func words(script string) string {
 	joined = strings.NewReplacer("( ", "(", " )", ")").Replace(joined)
 	before, _, _ := strings.Cut(joined, " WHERE (o.")
 	return before
-}
-
-func TestCopyMetricsAreDocumented(t *testing.T) {
-	t.Parallel()
-	requests, err := natsconn.Requests(natsconn.Settings{URLs: []string{"nats://127.0.0.1:1"}}, natsconn.Keeper{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(requests.Close)
-	c, err := copier.New(copier.Config{Requests: requests})
-	if err != nil {
-		t.Fatal(err)
-	}
-	descs := make(chan *prometheus.Desc, 100)
-	c.Describe(descs)
-	close(descs)
-	var real, documented []string
-	named := regexp.MustCompile(`fqName: "([a-z_]+)".*variableLabels: \{([a-z,]*)\}`)
-	for d := range descs {
-		m := named.FindStringSubmatch(d.String())
-		real = append(real, m[1]+" "+strings.ReplaceAll(m[2], ",", ", "))
-	}
-	for _, row := range regexp.MustCompile("(?m)^\\| (`pgbridge_[a-z_`, ]+`) \\| ([a-z, `]*) \\|").FindAllStringSubmatch(read(t, "copy.md"), -1) {
-		for name := range strings.SplitSeq(row[1], ", ") {
-			documented = append(documented, strings.Trim(name, "`")+" "+strings.ReplaceAll(row[2], "`", ""))
-		}
-	}
-	slices.Sort(real)
-	compare(t, "metrics of copies", documented, real)
 }

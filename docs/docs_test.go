@@ -1,5 +1,5 @@
 // Package docs_test holds the documents to what they describe: messages,
-// metrics, links and snippets.
+// problems, links and snippets.
 package docs_test
 
 import (
@@ -11,12 +11,10 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/pgbridge/pgbridge/bridge"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
+	"github.com/pgbridge/pgbridge/internal/part"
 	"github.com/pgbridge/pgbridge/internal/testenv"
-	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -41,42 +39,6 @@ func events(t *testing.T, url string) *nats.Conn {
 	return nc
 }
 
-// TestMetricsAreDocumented compares the table with what the parts describe.
-func TestMetricsAreDocumented(t *testing.T) {
-	t.Parallel()
-	const nowhere = "postgres://app@127.0.0.1/app"
-	away := events(t, "nats://127.0.0.1:1")
-	b, err := bridge.New(bridge.Config{ConnString: nowhere, Events: away})
-	if err != nil {
-		t.Fatal(err)
-	}
-	requests, err := natsconn.Requests(natsconn.Settings{URLs: []string{"nats://127.0.0.1:1"}}, natsconn.Keeper{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(requests.Close)
-	r, err := txrunner.New(txrunner.Config{ConnString: nowhere, Requests: requests, Jobs: &txrunner.Jobs{}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	descs := make(chan *prometheus.Desc, 100)
-	b.Describe(descs)
-	r.Describe(descs)
-	close(descs)
-	var real []string
-	named := regexp.MustCompile(`fqName: "([a-z_]+)".*constLabels: \{(?:([a-z]+)=".*")?\}, variableLabels: \{([a-z,]*)\}`)
-	for d := range descs {
-		m := named.FindStringSubmatch(d.String())
-		labels := slices.DeleteFunc(append([]string{m[2]}, strings.Split(m[3], ",")...), func(l string) bool { return l == "" })
-		real = append(real, m[1]+" "+strings.Join(labels, ", "))
-	}
-	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `(pgbridge_[a-z_]+)` \\| ([a-z, ]*)\\|").FindAllStringSubmatch(read(t, "operations.md"), -1) {
-		documented = append(documented, row[1]+" "+strings.TrimSpace(row[2]))
-	}
-	compare(t, "metrics", documented, real)
-}
-
 // compare reports what is only documented or only real.
 func compare(t *testing.T, what string, documented, real []string) {
 	t.Helper()
@@ -92,37 +54,20 @@ func compare(t *testing.T, what string, documented, real []string) {
 	}
 }
 
-// TestProblemsAreDocumented finds each part that may be reported in the table
-// of problems.
+// TestProblemsAreDocumented compares the parts in the table of problems with
+// those that there are.
 func TestProblemsAreDocumented(t *testing.T) {
 	t.Parallel()
-	text := read(t, "operations.md")
-	var files []string
-	for _, pattern := range []string{"../bridge/*.go", "../txrunner/*.go"} {
-		some, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files = append(files, some...)
+	_, table, _ := strings.Cut(read(t, "operations.md"), "### What the problems mean")
+	table, _, _ = strings.Cut(table, "\n#")
+	var documented, real []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([A-Za-z, ]+): ").FindAllStringSubmatch(table, -1) {
+		documented = append(documented, row[1])
 	}
-	said := regexp.MustCompile(`(?:rouble\("([^"]+)"|append\((?:problems|lines), "([^:"]+):|return \[\]string\{"([^:"]+): " \+)`)
-	var parts []string
-	for _, f := range files {
-		if strings.HasSuffix(f, "_test.go") {
-			continue
-		}
-		for _, m := range said.FindAllStringSubmatch(read(t, f), -1) {
-			parts = append(parts, m[1]+m[2]+m[3])
-		}
+	for _, p := range part.All() {
+		real = append(real, p.String())
 	}
-	if len(parts) < 12 {
-		t.Errorf("found only the parts %q in the source", parts)
-	}
-	for _, p := range parts {
-		if !strings.Contains(text, "`"+p+": ") {
-			t.Errorf("operations.md does not explain the problem %q", p)
-		}
-	}
+	compare(t, "problems", documented, real)
 }
 
 // TestSnippetsAreTheExamples finds every line of code that a document shows in
@@ -131,10 +76,10 @@ func TestSnippetsAreTheExamples(t *testing.T) {
 	t.Parallel()
 	examples := map[string]string{
 		"go": read(t, "../examples/subscribe/main.go") + read(t, "../examples/consume/main.go") + read(t, "../examples/transfer/main.go"),
-		"js": read(t, "../examples/subscribe.mjs"),
+		"js": read(t, "../examples/javascript/subscribe.js") + read(t, "../examples/javascript/cursor.js"),
 	}
 	shown := 0
-	for _, document := range []string{"../README.md", "events.md", "requests.md"} {
+	for _, document := range []string{"../README.md", "events.md", "requests.md", "clients.md"} {
 		for _, block := range regexp.MustCompile("(?s)```(go|js)\n(.*?)```").FindAllStringSubmatch(read(t, document), -1) {
 			shown++
 			for line := range strings.Lines(block[2]) {
@@ -144,8 +89,8 @@ func TestSnippetsAreTheExamples(t *testing.T) {
 			}
 		}
 	}
-	if shown != 6 {
-		t.Errorf("%d snippets, want 6", shown)
+	if shown != 7 {
+		t.Errorf("%d snippets, want 7", shown)
 	}
 }
 
@@ -174,11 +119,35 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestTheReadmeIsShort holds it to what one reads before trying.
+func TestTheReadmeIsShort(t *testing.T) {
+	t.Parallel()
+	if lines := strings.Count(read(t, "../README.md"), "\n"); lines > 250 {
+		t.Errorf("README.md has %d lines, at most 250 are read", lines)
+	}
+}
+
+// TestTheIndexHasEveryDocument looks for each in README.md, which is what a visitor of
+// this folder sees.
+func TestTheIndexHasEveryDocument(t *testing.T) {
+	t.Parallel()
+	documents, err := filepath.Glob("*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := read(t, "README.md")
+	for _, document := range documents {
+		if document != "README.md" && !strings.Contains(index, "]("+document+")") {
+			t.Errorf("README.md does not lead to %s", document)
+		}
+	}
+}
+
 // anchors are what the headings of a document are called in links.
 func anchors(content string) []string {
 	var all []string
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(content, -1) {
-		plain := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+		plain := regexp.MustCompile(`[^a-z0-9_ -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
 		all = append(all, strings.ReplaceAll(plain, " ", "-"))
 	}
 	return all

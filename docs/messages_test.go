@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/api/status"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
@@ -32,7 +34,7 @@ type document struct {
 			Gap struct {
 				Properties struct {
 					Reason struct {
-						Enum []bridge.Reason `json:"enum"`
+						Enum []api.Reason `json:"enum"`
 					} `json:"reason"`
 				} `json:"properties"`
 			} `json:"gap"`
@@ -99,7 +101,7 @@ func TestExamplesAreTyped(t *testing.T) {
 	t.Parallel()
 	d := asyncapi(t)
 	for _, e := range d.Components.Messages["gap"].Examples {
-		var g bridge.Gap
+		var g api.Gap
 		strict(t, e.Payload, &g)
 		if again, err := json.Marshal(g); err != nil || !equal(t, again, e.Payload) {
 			t.Errorf("%s becomes %s, %v", e.Payload, again, err)
@@ -112,10 +114,8 @@ func TestExamplesAreTyped(t *testing.T) {
 			t.Errorf("%s: number %s, want %s", e.Name, got, want)
 		}
 	}
-	reasons := []bridge.Reason{bridge.ReasonStarted, bridge.ReasonReconnected, bridge.ReasonTakeover,
-		bridge.ReasonOverflow, bridge.ReasonNATSUnavailable}
-	if got := d.Components.Schemas.Gap.Properties.Reason.Enum; !slices.Equal(got, reasons) {
-		t.Errorf("reasons %v, want %v", got, reasons)
+	if got := d.Components.Schemas.Gap.Properties.Reason.Enum; !slices.Equal(got, api.Reasons()) {
+		t.Errorf("reasons %v, want %v", got, api.Reasons())
 	}
 }
 
@@ -179,7 +179,7 @@ func TestExamplesAreReal(t *testing.T) {
 		alike(t, d.example(t, name), m)
 	}
 	for name, subject := range map[string]string{"notified": "pgbridge.notify.orders", "error": "pgbridge.notify.silent"} {
-		answer, err := client.Request(subject, []byte("hello"), patience)
+		answer, err := client.Request(subject, d.example(t, "notification").bytes(t), patience)
 		if err != nil {
 			t.Fatalf("request %s: %v", subject, err)
 		}
@@ -252,4 +252,18 @@ func serve(t *testing.T, url string, channels map[string]bridge.Channel) string 
 	})
 	testenv.Wait(t, patience, "the bridge to be ready", func() bool { return len(b.Problems()) == 0 })
 	return database
+}
+
+// TestStatusIsTyped reads the examples of what operators are told into the types of
+// the program, and writes them again.
+func TestStatusIsTyped(t *testing.T) {
+	t.Parallel()
+	d := asyncapi(t)
+	for name, into := range map[string]any{"replica": &status.Replica{}, "channels": &status.Channels{}, "list channels": &status.ChannelsRequest{}} {
+		e := d.example(t, name)
+		strict(t, e.Payload, into)
+		if again, err := json.Marshal(into); err != nil || !equal(t, again, e.Payload) {
+			t.Errorf("%s becomes %s, %v", e.Payload, again, err)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package docs_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -15,9 +16,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
+	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/copier"
+	"github.com/pgbridge/pgbridge/cursors"
 	"github.com/pgbridge/pgbridge/examples"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/script"
-	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -34,10 +38,15 @@ func newBench(t *testing.T) *bench {
 	database := testenv.Postgres(t).NewDatabase(t)
 	testenv.Exec(t, database, examples.Schema())
 	migrate(t, database)
+	requests := bus.Connect(t, nats.PermissionErrOnSubscribe(true))
+	copies, err := copier.New(copier.Config{Requests: requests})
+	if err != nil {
+		t.Fatal(err)
+	}
 	serveRequests(t, txrunner.Config{
-		ConnString: database, Scripts: scriptsFolder(t), SQL: &txrunner.SQL{},
-		Requests: bus.Connect(t, nats.PermissionErrOnSubscribe(true)),
-		Jobs:     &txrunner.Jobs{Stream: txrunner.JobStream{Create: true}, Results: txrunner.ResultStream{Create: true}},
+		ConnString: database, Scripts: scriptsFolder(t), SQL: &txrunner.SQL{}, Requests: requests,
+		Extensions: []txrunner.Extension{cursors.New(), copies.Extension()},
+		Jobs:       &txrunner.Jobs{Stream: txrunner.JobStream{Create: true}, Results: txrunner.ResultStream{Create: true}},
 	})
 	return &bench{t, bus.Connect(t)}
 }
@@ -56,6 +65,20 @@ func migrate(t *testing.T, database string) {
 	}
 }
 
+func migrateBridge(t *testing.T, database string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	if err := bridge.Migrate(ctx, conn, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func scriptsFolder(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -65,6 +88,7 @@ func scriptsFolder(t *testing.T) string {
 	for name, text := range map[string]string{
 		"notices": "DO $$ BEGIN RAISE NOTICE '3 rows skipped'; END $$",
 		"wrong":   "SELECT no_such FROM account",
+		"large":   "SELECT repeat('x', 2000000) AS x",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name+".sql"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -121,6 +145,7 @@ func TestRequestExamplesAreReal(t *testing.T) {
 		{"pgbridge.run.notices", "empty", "result with notices"},
 		{"pgbridge.run.wrong", "empty", "error in the text"},
 		{"pgbridge.describe", "empty", "scripts"},
+		{"pgbridge.describe", "list", "scripts"},
 		{"pgbridge.describe.account", "empty", "script"},
 		{"pgbridge.begin", "begin", "begun"},
 	} {
@@ -156,7 +181,7 @@ func TestTransactionExamplesAreReal(t *testing.T) {
 func TestJobExamplesAreReal(t *testing.T) {
 	t.Parallel()
 	b, d := newBench(t), asyncapi(t)
-	results := subscribe(t, b.client, "pgbridge.result.>")
+	results, failed := subscribe(t, b.client, "pgbridge.result.>"), subscribe(t, b.client, "pgbridge.failed.>")
 	for _, c := range []struct{ subject, answer string }{
 		{"pgbridge.job.run.transfer", "job result"},
 		{"pgbridge.job.run.transfers", "job error"},
@@ -172,18 +197,25 @@ func TestJobExamplesAreReal(t *testing.T) {
 		}
 		alike(t, d.example(t, c.answer), result)
 	}
+	kept, err := failed.NextMsg(patience)
+	if err != nil {
+		t.Fatalf("receive the job that failed: %v", err)
+	}
+	for name := range kept.Header { // JetStream's own
+		if strings.HasPrefix(name, "Nats-") {
+			delete(kept.Header, name)
+		}
+	}
+	alike(t, d.example(t, "failed job"), kept)
 }
 
-// TestCodesAreDocumented compares the codes in the source with the tables and
-// with asyncapi.yaml.
+// TestCodesAreDocumented compares the codes with the table and with
+// asyncapi.yaml.
 func TestCodesAreDocumented(t *testing.T) {
 	t.Parallel()
 	numbers := map[string]string{}
-	for _, m := range regexp.MustCompile(`Code = "([a-z_]+)" +// (\d{3}):`).FindAllStringSubmatch(read(t, "../internal/service/errors.go"), -1) {
-		if got := strconv.Itoa(service.Code(m[1]).Number()); got != m[2] {
-			t.Errorf("%s: %s in its comment, %s in its method", m[1], m[2], got)
-		}
-		numbers[m[1]] = m[2]
+	for _, code := range api.Codes() {
+		numbers[string(code)] = strconv.Itoa(code.Number())
 	}
 	table := map[string]string{}
 	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (\\d{3}) \\|").FindAllStringSubmatch(read(t, "requests.md"), -1) {
@@ -230,28 +262,27 @@ func TestScriptsShownAreScripts(t *testing.T) {
 	}
 }
 
-// TestLimitsAreDocumented compares numbers in requests.md with constants of the
-// source.
+// TestLimitsAreDocumented finds the limits that the program has in requests.md.
 func TestLimitsAreDocumented(t *testing.T) {
 	t.Parallel()
 	text := read(t, "requests.md")
-	for _, c := range []struct{ file, constant, said string }{
-		{"../txrunner/requests.go", `concurrency = 1024\b`, "1,024"},
-		{"../txrunner/requests.go", `maxWaiting += 8192\b`, "8,192"},
-		{"../txrunner/requests.go", `maxCallerBytes = 256\b`, "| caller | 256 bytes"},
-		{"../txrunner/messageid.go", `maxMessageIDBytes = 256\b`, "| message id | 256 bytes"},
-		{"../txrunner/verbs.go", `waitingPerTransaction = 16\b`, "| requests that wait on a pinned transaction | 16"},
-		{"../txrunner/pins.go", `rememberedEnds = 1000\b`, "1,000"},
-		{"../txrunner/notices.go", `maxNoticeBytes = 64 << 10\b`, "| notices | 64 KiB"},
-		{"../txrunner/connections.go", `acquireTimeout = 5 \* time.Second`, "| wait for a connection | 5 s"},
-		{"../internal/script/load.go", `maxBytes += 8 << 20`, "| script file | 8 MiB"},
-		{"../internal/service/errors.go", `maxTextBytes += 8 << 10`, "8 KiB"},
+	for _, said := range []string{
+		fmt.Sprintf("| script file | %d MiB |", script.MaxBytes>>20),
+		fmt.Sprintf("| notices | %d KiB for each", api.MaxNoticeBytes>>10),
+		fmt.Sprintf("| message id | %d bytes", api.MaxMessageIDBytes),
+		fmt.Sprintf("| caller | %d bytes", api.MaxCallerBytes),
+		fmt.Sprintf("| wait for a connection | %.0f s", api.ConnectionWait.Seconds()),
+		fmt.Sprintf("| %s are served at a time", thousands(api.MaxServed)),
+		fmt.Sprintf(", %s wait, as far as", thousands(api.MaxWaiting)),
+		fmt.Sprintf("| requests that wait on a pinned transaction | %d |", api.MaxWaitingInTransaction),
+		fmt.Sprintf("| ended transactions whose reason is known | the last %s of", thousands(api.RememberedEnds)),
+		fmt.Sprintf("%d KiB", api.MaxTextBytes>>10),
 	} {
-		if !regexp.MustCompile(c.constant).MatchString(read(t, c.file)) {
-			t.Errorf("%s has no %s any more", c.file, c.constant)
-		}
-		if !strings.Contains(text, c.said) {
-			t.Errorf("requests.md does not say %q", c.said)
+		if !strings.Contains(text, said) {
+			t.Errorf("requests.md does not say %q", said)
 		}
 	}
 }
+
+// thousands writes a number of four digits as people do.
+func thousands(n int) string { return fmt.Sprintf("%d,%03d", n/1000, n%1000) }

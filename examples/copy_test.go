@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/examples"
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -22,7 +23,7 @@ func TestCopy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveScripts(t, txrunner.Config{
+	harness.Serve(t, txrunner.Config{
 		ConnString: database, Scripts: "scripts", Requests: requests, Extensions: []txrunner.Extension{c.Extension()},
 	})
 	e := run(t, bus, build(t, "copy"))

@@ -12,20 +12,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/bridge"
 	"github.com/pgbridge/pgbridge/examples"
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
-
-const patience = 60 * time.Second
 
 func TestSubscribe(t *testing.T) {
 	t.Parallel()
@@ -43,7 +41,7 @@ func TestConsume(t *testing.T) {
 	bus := testenv.NATS(t)
 	database := startBridge(t, bus)
 	e := run(t, bus, build(t, "consume"))
-	e.awaits(t, `(?m)^gap [0-9a-f]{16}\.orders\.gap\.1 {"channel":"orders","reason":"started",`)
+	e.awaits(t, `(?m)^gap [0-9a-f]{16}\.orders\.gap\.[0-9]+ {"channel":"orders","reason":"started",`)
 	testenv.Exec(t, database, "SELECT pg_notify('orders', 'hello')")
 	e.awaits(t, `(?m)^event [0-9a-f]{16}\.orders\.\d+\.[0-9a-f]{16} hello$`)
 }
@@ -55,7 +53,7 @@ func TestTransfer(t *testing.T) {
 	testenv.Exec(t, database, examples.Schema())
 	testenv.Exec(t, database, txrunner.MigrationSQL())
 	program := build(t, "transfer").Path
-	serveScripts(t, txrunner.Config{ConnString: database, Scripts: "scripts", Requests: bus.Connect(t, nats.PermissionErrOnSubscribe(true))})
+	harness.Serve(t, txrunner.Config{ConnString: database, Scripts: "scripts", Requests: bus.Connect(t, nats.PermissionErrOnSubscribe(true))})
 	for range 2 { // the second time it has been done
 		e := run(t, bus, exec.Command(program, "order-77"))
 		e.awaits(t, `(?m)^done: 3 statements$`)
@@ -67,27 +65,9 @@ func TestTransfer(t *testing.T) {
 	run(t, bus, exec.Command(program, "order-78")).awaits(t, `refused: sql_error: new row for relation "account" violates`)
 }
 
-// serveScripts runs a runner until the test ends.
-func serveScripts(t *testing.T, config txrunner.Config) {
-	t.Helper()
-	runner, err := txrunner.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run() = %v", err)
-		}
-	})
-	testenv.Wait(t, patience, "the scripts to be served", func() bool { return len(runner.Problems()) == 0 })
-}
-
 // example is one that runs.
 type example struct {
+	cmd    *exec.Cmd
 	mu     sync.Mutex // guards output
 	output bytes.Buffer
 }
@@ -108,7 +88,7 @@ func (e *example) String() string {
 func (e *example) awaits(t *testing.T, pattern string) {
 	t.Helper()
 	r := regexp.MustCompile(pattern)
-	testenv.Wait(t, patience, "output "+pattern, func() bool { return r.MatchString(e.String()) })
+	testenv.Wait(t, harness.Patience, "output "+pattern, func() bool { return r.MatchString(e.String()) })
 }
 
 func build(t *testing.T, name string) *exec.Cmd {
@@ -123,8 +103,14 @@ func build(t *testing.T, name string) *exec.Cmd {
 // run starts an example; it is killed when the test ends.
 func run(t *testing.T, bus *testenv.NATSServer, cmd *exec.Cmd) *example {
 	t.Helper()
-	e := &example{}
-	cmd.Env = append(os.Environ(), "NATS_URL="+bus.URL())
+	return runAt(t, bus.URL(), cmd)
+}
+
+// runAt does the same with a way to NATS of its own.
+func runAt(t *testing.T, url string, cmd *exec.Cmd) *example {
+	t.Helper()
+	e := &example{cmd: cmd}
+	cmd.Env = append(os.Environ(), "NATS_URL="+url)
 	cmd.Stdout, cmd.Stderr = e, e
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -169,7 +155,7 @@ func startBridge(t *testing.T, bus *testenv.NATSServer) string {
 			t.Errorf("Run() = %v", err)
 		}
 	})
-	testenv.Wait(t, patience, "the bridge to publish", func() bool {
+	testenv.Wait(t, harness.Patience, "the bridge to publish", func() bool {
 		return len(b.Problems()) == 0 && b.Status().State == "publishing"
 	})
 	return database

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -52,7 +53,7 @@ func noteServers(t *testing.T) *testenv.NATSServer {
 
 func serveNotes(t *testing.T, bus *testenv.NATSServer, postgres string) {
 	t.Helper()
-	serveScripts(t, txrunner.Config{
+	harness.Serve(t, txrunner.Config{
 		ConnString: postgres, Scripts: "rowsecurity/scripts",
 		Requests: bus.Connect(t, nats.UserInfo("pgbridge", "pgbridge"), nats.CustomInboxPrefix("_INBOX.pgbridge"), nats.PermissionErrOnSubscribe(true)),
 	})
@@ -61,7 +62,7 @@ func serveNotes(t *testing.T, bus *testenv.NATSServer, postgres string) {
 // noteRows asks as a user and returns the rows of the answer, or the error's SQLSTATE.
 func noteRows(t *testing.T, nc *nats.Conn, subject, body string) string {
 	t.Helper()
-	msg, err := nc.Request(subject, []byte(body), patience)
+	msg, err := nc.Request(subject, []byte(body), harness.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}

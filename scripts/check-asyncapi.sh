@@ -7,7 +7,7 @@ say() { printf 'check-asyncapi: %s\n' "$*" >&2; }
 
 root=$(CDPATH='' cd "$(dirname "$0")/.." && pwd)
 cache=$root/.cache/docs
-packages='@asyncapi/parser@3.6.0 @nats-io/transport-node@3.4.0'
+packages='@asyncapi/parser@3.6.0'
 
 for tool in node npm; do
     command -v "$tool" >/dev/null 2>&1 || {

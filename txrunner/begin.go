@@ -6,18 +6,21 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
 )
 
 // beginRequest is what a client asks of a new transaction.
 type beginRequest struct {
-	modes modes
+	modes execution.Modes
 	idle  time.Duration
 }
 
-func readBegin(body []byte, most time.Duration) (beginRequest, error) {
-	f, err := service.ReadFields(body)
+func readBegin(request *service.Request, most time.Duration) (beginRequest, error) {
+	f, err := request.Fields()
 	if err != nil {
 		return beginRequest{}, err
 	}
@@ -36,52 +39,48 @@ func readBegin(body []byte, most time.Duration) (beginRequest, error) {
 }
 
 // readModes reads the modes of a transaction.
-func readModes(f service.Fields) (modes, error) {
-	var m modes
+func readModes(f service.Fields) (execution.Modes, error) {
+	var m execution.Modes
 	var isolation string
 	if err := f.Read("isolation", "a string", &isolation); err != nil {
 		return m, err
 	}
 	if isolation != "" {
 		var err error
-		if m.isolation, err = script.ParseIsolation(isolation); err != nil {
+		if m.Isolation, err = script.ParseIsolation(isolation); err != nil {
 			return m, service.Errorf(service.CodeInvalidRequest, "field \"isolation\": %v", err)
 		}
 	}
-	if err := f.Read("read_only", "true or false", &m.readOnly); err != nil {
+	if err := f.Read("read_only", "true or false", &m.ReadOnly); err != nil {
 		return m, err
 	}
-	return m, f.Read("deferrable", "true or false", &m.deferrable)
+	return m, f.Read("deferrable", "true or false", &m.Deferrable)
 }
 
 // serveBegin answers a request for a pinned transaction.
-func (r *Runner) serveBegin(ctx context.Context, to address, request *service.Request) {
+func (r *Runner) serveBegin(ctx context.Context, to target, request *service.Request) {
 	reply, err := r.begin(ctx, to, request)
 	request.Answer(reply, err)
 }
 
-func (r *Runner) begin(ctx context.Context, to address, request *service.Request) (service.Reply, error) {
-	b, err := readBegin(request.Data, r.config.IdleTimeout)
+func (r *Runner) begin(ctx context.Context, to target, request *service.Request) (service.Reply, error) {
+	b, err := readBegin(request, r.config.IdleTimeout)
 	if err != nil {
 		return service.Reply{}, err
 	}
 	ctx, cancel := context.WithDeadline(ctx, request.Received.Add(r.config.MaxTimeout))
 	defer cancel()
-	t, err := r.pins.begin(ctx, to.caller, b)
+	t, err := r.transactions.Begin(ctx, r.pinned, to.caller, request.Owner, b.modes, b.idle)
 	if err != nil {
 		return service.Reply{}, err
 	}
-	expires, err := t.touch()
+	expires, err := t.Touch()
 	if err != nil {
 		return service.Reply{}, err
 	}
-	body, err := json.Marshal(struct {
-		Tx          string    `json:"tx"`
-		IdleTimeout int64     `json:"idle_timeout_ms"`
-		ExpiresAt   time.Time `json:"expires_at"`
-	}{r.pins.subject + "." + t.id, t.idle.Milliseconds(), expires.UTC()})
+	body, err := json.Marshal(api.BeginReply{Tx: t.Subject(), IdleTimeoutMS: t.Idle().Milliseconds(), ExpiresAt: expires.UTC()})
 	if err != nil {
 		return service.Reply{}, fmt.Errorf("encode a reply: %w", err)
 	}
-	return service.Reply{Header: stateHeader(StateActive), Data: body}, nil
+	return service.Reply{Header: pinned.StateActive.Header(), Data: body}, nil
 }

@@ -3,12 +3,16 @@ package txrunner
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/pinned"
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 // Config is everything a Runner needs. The zero value of a field means its
@@ -23,18 +27,42 @@ type Config struct {
 	PasswordFile string
 	// ApplicationName is what pg_stat_activity shows. Default "pgbridge".
 	ApplicationName string
-	// RunConnections serve scripts outside pinned transactions. Default 8.
+	// RunConnections is how many scripts of one owner run at a time outside
+	// pinned transactions; see Share. Default 8.
 	RunConnections int
-	// PinnedConnections is how many pinned transactions there can be. Default
-	// 16.
+	// PinnedConnections is how many pinned transactions one owner can have; see
+	// Share. Default 16.
 	PinnedConnections int
 
-	// Requests carries the requests and their replies. It must have been
-	// opened with PermissionErrOnSubscribe(true).
+	// Requests carries the requests and their replies.
 	Requests *nats.Conn
+	// Transactions carries what goes on for longer than one answer: requests on
+	// pinned transactions, streams of chunks, objects, jobs. NATS cuts a connection
+	// that more is sent to than it can be read; this one is out of the reach of those
+	// who may only begin something. A stream that another request has begun goes
+	// there when both connections lead to the same server. Nil means Requests.
+	Transactions *nats.Conn
+	// JetStream is JetStream on Transactions, where it has a domain or an API prefix of
+	// its own. Nil means what the connection has.
+	JetStream jetstream.JetStream
 	// ReplyPrefixes are the first subject tokens a reply may have; requests
 	// that want their answer elsewhere are dropped. Default _INBOX and _R_.
 	ReplyPrefixes []string
+	// RequestBytes is how much requests may hold in memory altogether, from their
+	// receipt to their answer. Default 64 MiB.
+	RequestBytes int
+	// MaxBodyBytes is how long one request may be; a longer one is answered
+	// too_large. Default: as long as a message can be.
+	MaxBodyBytes int
+	// Share is how much of the memory, of the connections and of the places to
+	// wait one caller, or one script without a caller, may have alone, above 0
+	// and at most 1. For each nine connections configured there is then a tenth
+	// for others. Default 0.9.
+	Share float64
+	// NoReply has requests served whose sender wants no answer; their errors are
+	// logged and counted. JetStream can be made to send such messages for
+	// whoever may call its API. Default false: they are dropped and counted.
+	NoReply bool
 	// Version is what service discovery shows. Default "0.0.0".
 	Version string
 	// Prefix is the first tokens of every subject. Default "pgbridge".
@@ -70,6 +98,12 @@ type Config struct {
 	// StopGrace is how long requests may go on after Run's context ended.
 	// Default 25 s.
 	StopGrace time.Duration
+	// TracerProvider makes spans for requests and jobs, which continue those that
+	// the header traceparent names. Nil means none.
+	TracerProvider trace.TracerProvider
+	// TraceName has a transaction's application_name be the traceparent of the span that
+	// it is done for, as long as it lasts. Default false.
+	TraceName bool
 	// Logger receives the log. Nil means none.
 	Logger *zap.Logger
 }
@@ -90,6 +124,7 @@ const (
 	defaultRunConnections    = 8
 	defaultPinnedConnections = 16
 	defaultSQLConnections    = 4
+	defaultRequestBytes      = 64 << 20
 	defaultScriptsPoll       = 2 * time.Second
 	defaultIdleTimeout       = 30 * time.Second
 	defaultLifetime          = 5 * time.Minute
@@ -97,40 +132,21 @@ const (
 	defaultKeepMessageIDs    = 24 * time.Hour
 	defaultStopGrace         = 25 * time.Second
 
-	maxConnections  = 10_000
+	minRequestBytes = 1 << 20
 	minKeep         = time.Minute
-	maxPrefixBytes  = 64
-	maxTimeoutLimit = 24 * time.Hour // PostgreSQL's own limit is 24 days
 )
-
-var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$`)
-
-// ConfigError is one fault of a configuration.
-type ConfigError struct {
-	Key string // the setting, as in a configuration file: transactions.lifetime
-	Err error
-}
-
-func (e *ConfigError) Error() string { return e.Key + ": " + e.Err.Error() }
-
-// Unwrap returns what is wrong.
-func (e *ConfigError) Unwrap() error { return e.Err }
-
-// faults collects every fault of a configuration, so that one look is enough.
-type faults []error
-
-func (f *faults) add(key, format string, args ...any) {
-	*f = append(*f, &ConfigError{Key: key, Err: fmt.Errorf(format, args...)})
-}
 
 // withDefaults returns the configuration with every zero value replaced.
 func (c Config) withDefaults() Config {
 	c.ApplicationName = cmp.Or(c.ApplicationName, "pgbridge")
 	c.RunConnections = cmp.Or(c.RunConnections, defaultRunConnections)
 	c.PinnedConnections = cmp.Or(c.PinnedConnections, defaultPinnedConnections)
+	c.Transactions = cmp.Or(c.Transactions, c.Requests)
 	if len(c.ReplyPrefixes) == 0 {
 		c.ReplyPrefixes = []string{"_INBOX", "_R_"}
 	}
+	c.RequestBytes = cmp.Or(c.RequestBytes, defaultRequestBytes)
+	c.Share = cmp.Or(c.Share, budget.DefaultShare)
 	c.Version = cmp.Or(c.Version, "0.0.0")
 	c.Prefix = cmp.Or(c.Prefix, "pgbridge")
 	c.ScriptsPoll = cmp.Or(c.ScriptsPoll, defaultScriptsPoll)
@@ -158,8 +174,17 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var f faults
-	if !prefixPattern.MatchString(c.Prefix) || len(c.Prefix) > maxPrefixBytes {
-		f.add("prefix", "%q: want tokens of A-Z a-z 0-9 _ - joined by dots, at most %d bytes", c.Prefix, maxPrefixBytes)
+	if err := subject.CheckPrefix(c.Prefix); err != nil {
+		f.add("prefix", "%w", err)
+	}
+	if c.RequestBytes < minRequestBytes {
+		f.add("requests.bytes", "%d: want at least %d", c.RequestBytes, minRequestBytes)
+	}
+	if c.MaxBodyBytes < 0 || c.MaxBodyBytes > c.RequestBytes {
+		f.add("requests.body_bytes", "%d: want at most requests.bytes, %d", c.MaxBodyBytes, c.RequestBytes)
+	}
+	if c.Share <= 0 || c.Share > 1 {
+		f.add("requests.share", "%g: want above 0, at most 1", c.Share)
 	}
 	f.connections("postgres.run_connections", c.RunConnections)
 	f.connections("postgres.pinned_connections", c.PinnedConnections)
@@ -168,6 +193,9 @@ func (c Config) Validate() error {
 	}
 	if c.Jobs != nil {
 		c.Jobs.validate(&f)
+	}
+	if len(extensionsOf(c)) < len(c.Extensions) {
+		f.add("extensions", "want what the packages cursors and copier make")
 	}
 	f.limit("transactions.idle_timeout", c.IdleTimeout)
 	f.limit("transactions.lifetime", c.Lifetime)
@@ -181,14 +209,14 @@ func (c Config) Validate() error {
 	return errors.Join(f...)
 }
 
-func (f *faults) connections(key string, n int) {
-	if n < 1 || n > maxConnections {
-		f.add(key, "%d: want 1 to %d", n, maxConnections)
+// extensionsOf returns what the extensions of a configuration really are, and
+// leaves out those that were not made by this program.
+func extensionsOf(c Config) []*pinned.Extension {
+	var all []*pinned.Extension
+	for _, e := range c.Extensions {
+		if known, ok := e.(*pinned.Extension); ok && known != nil {
+			all = append(all, known)
+		}
 	}
-}
-
-func (f *faults) limit(key string, d time.Duration) {
-	if d < time.Millisecond || d > maxTimeoutLimit {
-		f.add(key, "%s: want 1ms to %s", d, maxTimeoutLimit)
-	}
+	return all
 }

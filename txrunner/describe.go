@@ -7,50 +7,18 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pgbridge/pgbridge/internal/script"
+	"github.com/pgbridge/pgbridge/internal/api/describe"
+	"github.com/pgbridge/pgbridge/internal/execution"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/session"
 )
 
-// scriptEntry is a script in the list of all.
-type scriptEntry struct {
-	Name        string `json:"name"`
-	Kind        string `json:"kind"`
-	Cursor      bool   `json:"cursor,omitempty"` // it can be opened as one
-	Description string `json:"description,omitempty"`
-}
-
-// scriptDetails is all that a client gets to know of a script.
-type scriptDetails struct {
-	scriptEntry
-	Settings   scriptSettings  `json:"settings"`
-	Parameters []parameter     `json:"parameters"`
-	Columns    json.RawMessage `json:"columns,omitempty"` // of the last statement
-}
-
-// parameter is one parameter with its types, which can differ between the
-// statements; none where they are not known before a run.
-type parameter struct {
-	Name  string   `json:"name"`
-	Types []string `json:"types"`
-}
-
-type scriptSettings struct {
-	Isolation   script.Isolation `json:"isolation,omitempty"`
-	ReadOnly    *bool            `json:"read_only,omitempty"`
-	Deferrable  *bool            `json:"deferrable,omitempty"`
-	Timeout     int64            `json:"timeout_ms,omitempty"`
-	Retries     *int             `json:"retries,omitempty"`
-	Role        string           `json:"role,omitempty"`
-	Concurrency int              `json:"concurrency,omitempty"`
-	Buckets     []string         `json:"bucket,omitempty"`
-}
-
-func newEntry(p *program) scriptEntry {
-	return scriptEntry{Name: p.Name, Kind: p.Kind.String(), Cursor: p.Cursorable(), Description: p.Description}
+func newEntry(p *execution.Program) describe.Script {
+	return describe.Script{Name: p.Script.Name, Kind: p.Script.Kind.String(), Cursor: p.Script.Cursorable(), Description: p.Script.Description}
 }
 
 // serveDescribe answers with one script, or with as many of all as fit.
-func (r *Runner) serveDescribe(ctx context.Context, to address, request *service.Request) {
+func (r *Runner) serveDescribe(ctx context.Context, to target, request *service.Request) {
 	var body []byte
 	var err error
 	if to.script == "" {
@@ -64,7 +32,7 @@ func (r *Runner) serveDescribe(ctx context.Context, to address, request *service
 // listScripts lists the scripts after the one that is named, in order. Where
 // not all fit one message, next is what to name in the next request.
 func (r *Runner) listScripts(request *service.Request) ([]byte, error) {
-	f, err := service.ReadFields(request.Data)
+	f, err := request.Fields()
 	if err != nil {
 		return nil, err
 	}
@@ -98,20 +66,22 @@ func (r *Runner) listScripts(request *service.Request) ([]byte, error) {
 }
 
 func (r *Runner) describeScript(ctx context.Context, name string, request *service.Request) ([]byte, error) {
-	if err := onlyEmpty(request.Data); err != nil {
+	if f, err := request.Fields(); err != nil {
+		return nil, err
+	} else if err := f.End(); err != nil {
 		return nil, err
 	}
 	p := r.scripts.get(name)
 	if p == nil {
-		return nil, service.Errorf(service.CodeNotFound, "no script %q", name)
+		return nil, r.noScript(name)
 	}
-	described, err := r.describeStatements(ctx, p, request.Received.Add(r.config.MaxTimeout))
+	described, notNull, err := r.describeStatements(ctx, p, request.Received.Add(r.config.MaxTimeout))
 	if err != nil {
 		return nil, err
 	}
-	details := scriptDetails{scriptEntry: newEntry(p), Settings: settingsOf(p), Parameters: parametersOf(p, described)}
-	if last := described[len(described)-1]; last != nil && last.columns != nil {
-		details.Columns = last.columns.AppendHeader(nil)
+	details, err := details(p, described, notNull)
+	if err != nil {
+		return nil, err
 	}
 	body, err := json.Marshal(details)
 	if err != nil {
@@ -123,48 +93,72 @@ func (r *Runner) describeScript(ctx context.Context, name string, request *servi
 	return body, nil
 }
 
-// describeStatements asks PostgreSQL; what it cannot tell before a run is nil.
-func (r *Runner) describeStatements(ctx context.Context, p *program, deadline time.Time) ([]*description, error) {
+// describeStatements asks PostgreSQL; what it cannot tell before a run is nil. Of the
+// last statement's columns it says which are never NULL.
+func (r *Runner) describeStatements(ctx context.Context, p *execution.Program, deadline time.Time) (all []*session.Description, notNull []bool, err error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	conn, err := r.runs.acquire(ctx)
+	s, err := execution.Acquire(ctx, r.runs, ownWork, session.Ourselves)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer conn.Release()
-	x := &execution{call: &call{program: p}, flow: flow{session: sessionOf(conn.Conn().PgConn())}}
-	known, err := x.session.prepare(ctx, p)
+	defer s.GiveBack(false)
+	s.Forget(p.Script) // it is asked how things are, and not how they were
+	known, _, err := s.Prepare(ctx, p.Script)
 	if err != nil {
-		return nil, x.failure(ctx, err)
+		return nil, nil, (&execution.Call{Program: p}).Failure(ctx, err)
 	}
-	all := make([]*description, len(p.Statements))
-	copy(all, known.statements)
-	for i := range all {
-		if all[i] == nil {
-			all[i] = p.learned[i].Load()
+	all = make([]*session.Description, len(p.Script.Statements))
+	copy(all, known.Statements)
+	if last := len(all) - 1; all[last] != nil && !p.Script.Statements[last].MakesNulls {
+		if notNull, err = s.NotNull(ctx, all[last].Statement.Fields); err != nil {
+			return nil, nil, (&execution.Call{Program: p}).Failure(ctx, err)
 		}
 	}
-	return all, nil
+	for i := range all {
+		if all[i] == nil {
+			all[i] = p.Script.Learned(i)
+		}
+	}
+	return all, notNull, nil
 }
 
-func settingsOf(p *program) scriptSettings {
-	s := p.Settings
-	return scriptSettings{
-		Isolation: s.Isolation, ReadOnly: s.ReadOnly, Deferrable: s.Deferrable, Timeout: s.Timeout.Milliseconds(),
+// details is all that a client gets to know of a script.
+func details(p *execution.Program, described []*session.Description, notNull []bool) (describe.Description, error) {
+	e := newEntry(p)
+	d := describe.Description{
+		Name: e.Name, Kind: e.Kind, Cursor: e.Cursor, Description: e.Description,
+		Settings: settingsOf(p), Parameters: parametersOf(p, described),
+	}
+	if last := described[len(described)-1]; last != nil && last.Columns != nil {
+		if err := json.Unmarshal(last.Columns.AppendHeader(nil), &d.Columns); err != nil {
+			return d, fmt.Errorf("describe a script's columns: %w", err)
+		}
+		for i, never := range notNull {
+			d.Columns[i].NotNull = never
+		}
+	}
+	return d, nil
+}
+
+func settingsOf(p *execution.Program) describe.Settings {
+	s := p.Script.Settings
+	return describe.Settings{
+		Isolation: string(s.Isolation), ReadOnly: s.ReadOnly, Deferrable: s.Deferrable, TimeoutMS: s.Timeout.Milliseconds(),
 		Retries: s.Retries, Role: s.Role, Concurrency: s.Concurrency, Buckets: s.Buckets,
 	}
 }
 
-func parametersOf(p *program, described []*description) []parameter {
-	all := make([]parameter, len(p.Params))
-	for i, name := range p.Params {
-		all[i] = parameter{Name: name, Types: []string{}}
+func parametersOf(p *execution.Program, described []*session.Description) []describe.Parameter {
+	all := make([]describe.Parameter, len(p.Script.Params))
+	for i, name := range p.Script.Params {
+		all[i] = describe.Parameter{Name: name, Types: []string{}}
 		for j, d := range described {
-			at := slices.Index(p.Statements[j].Params, name)
-			if d == nil || at < 0 || at >= len(d.params) {
+			at := slices.Index(p.Script.Statements[j].Params, name)
+			if d == nil || at < 0 || at >= len(d.Params) {
 				continue
 			}
-			if kind := d.params[at].Name(); !slices.Contains(all[i].Types, kind) {
+			if kind := d.Params[at].Name(); !slices.Contains(all[i].Types, kind) {
 				all[i].Types = append(all[i].Types, kind)
 			}
 		}

@@ -2,8 +2,8 @@
 //
 // Each .sql file of a folder is a script: a request to <prefix>.run.<script>
 // runs it in one transaction. A request to <prefix>.begin pins a connection
-// with an open transaction, a [Transaction], to a subject of its own and to a
-// lease, and further requests act on it.
+// with an open transaction to a subject of its own and to a lease, and further
+// requests act on it.
 //
 // What it promises:
 //
@@ -24,25 +24,22 @@
 //     request's own SQL leaves in its session, a setting, a role, a temporary
 //     table, an advisory lock, is gone before the session serves anyone else.
 //
-// The way of a script's run, where each arrow to PostgreSQL is one round trip:
+// The way of a script's run through the code, where each arrow to PostgreSQL is one
+// round trip:
 //
-//	request ─► slot of the script ─► connection ─► BEGIN, statements, COMMIT ─► reply
-//	                                               BEGIN, statements ─► COMMIT
+//	service ─► verbs.go ─► run.go ─► request.go: a call
+//	                          │
+//	                          ▼
+//	   execution.Run: slot of the script, connection, attempts
+//	                          │
+//	                          ▼
+//	   execution.Execution ─► session.Pipeline ─► BEGIN, statements, COMMIT ─► reply
+//	                                              BEGIN, statements ─► COMMIT
 //
 // The second form is for scripts that return rows and may write: a result that
 // does not fit one message has to be known before COMMIT.
 //
-// A pinned transaction is in one of these states:
-//
-//	         a statement fails
-//	active ─────────────────────► failed
-//	  │ ▲                           │ │
-//	  │ └────── rollback_to ────────┘ │
-//	  │ commit, rollback, lease over, │ rollback, commit, lease over,
-//	  │ result too large, stop,       │ stop, connection lost
-//	  ▼ connection lost               ▼
-//	ended ◄───────────────────────────┘
-//
-// An [Extension] can have it held after COMMIT, for cursors that outlive that;
-// then it serves those alone, until the last is closed or the lease is over.
+// What is below this package: internal/session is a connection, internal/execution
+// runs a call on it, internal/pinned holds pinned transactions and what cursors and
+// copier plug into, and internal/jobs, in this folder, takes jobs.
 package txrunner

@@ -5,11 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
+	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/internal/postgres"
+	"github.com/pgbridge/pgbridge/internal/session"
+	"github.com/pgbridge/pgbridge/internal/wait"
+	"github.com/pgbridge/pgbridge/txrunner/internal/captures"
 )
 
 const (
@@ -17,101 +23,178 @@ const (
 	// Keys of the service's metadata.
 	metadataPrefix   = "prefix"
 	metadataDatabase = "database"
-
-	identitySQL = `SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::text || '/' || pg_catalog.current_database()`
-	nameSQL     = "SELECT pg_catalog.current_database()"
+	metadataServer   = "server"
+	metadataProtocol = "protocol"
 
 	guardTimeout = 5 * time.Second
 	// othersQuiet is how long no further replica has answered when all have.
 	othersQuiet = 300 * time.Millisecond
+	// Anybody may answer, whatever they like: maxAnswers are looked at, of maxAnswer
+	// bytes, and of maxAnswerBytes that wait for that.
+	maxAnswers     = 1000
+	maxAnswer      = 64 << 10
+	maxAnswerBytes = 4 << 20
+
+	settlePause = time.Second
+	// followEvery is how often the settings' name is followed anew: connections
+	// live on where it no longer leads to.
+	followEvery = 10 * time.Second
 )
 
-// identify returns what tells this database from every other one.
-func (r *Runner) identify(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
-	defer cancel()
-	conn, err := r.runs.pool.Acquire(ctx)
-	if err != nil {
-		r.runs.failed(err)
-		return "", fmt.Errorf("connect to PostgreSQL: %w", err)
+// settle waits for both servers, and until no other replica is known to serve the
+// prefix from another server. It reports false when serving is not safe, or ctx
+// has ended.
+func (r *Runner) settle(ctx context.Context) (bool, error) {
+	for ; ctx.Err() == nil; wait.For(ctx, settlePause) {
+		if err := r.arrive(ctx); err != nil {
+			if postgres.Refused(err) {
+				return false, err
+			}
+			r.config.Logger.Debug("waiting for PostgreSQL", zap.Error(err))
+			continue
+		}
+		if !r.config.Requests.IsConnected() {
+			continue
+		}
+		var captured *captures.Error
+		if err := r.config.Captured(ctx); errors.As(err, &captured) {
+			return false, fmt.Errorf("serve %s: %w", r.config.Prefix, err)
+		} else if err != nil { // a cluster without a leader, a link that broke
+			r.config.Logger.Debug("waiting for JetStream", zap.Error(err))
+			continue
+		}
+		apart := r.contested(ctx)
+		if apart == nil {
+			r.apart.Clear(r.config.Logger)
+			return true, nil
+		}
+		r.apart.Set(r.config.Logger, apart)
+		_ = r.home.Look(ctx) // what fails shows when a connection is made
 	}
-	defer conn.Release()
-	pg := conn.Conn().PgConn()
-	result := pg.ExecParams(ctx, identitySQL, nil, nil, nil, nil).Read()
-	if reported(result.Err) && !pg.IsClosed() { // this user may not ask for the system's
-		result = pg.ExecParams(ctx, nameSQL, nil, nil, nil, nil).Read()
-	}
-	if result.Err != nil {
-		return "", fmt.Errorf("read the database's identity: %w", result.Err)
-	}
-	return string(result.Rows[0][0]), nil
+	return false, nil
 }
 
-// Captured returns an error if a JetStream stream takes in requests for a
-// Runner with this configuration: their senders would get its acknowledgements
-// for answers. It asks through Requests and blocks until JetStream has answered,
-// ctx ends or a few seconds have passed; no JetStream is no error.
-func (c Config) Captured(ctx context.Context) error {
-	js, err := jetstream.New(c.Requests)
-	if err != nil {
-		return fmt.Errorf("use JetStream: %w", err)
-	}
+// arrive makes sure that it is known where the settings lead.
+func (r *Runner) arrive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
 	defer cancel()
-	for _, subject := range c.Subjects() {
-		names := js.StreamNames(ctx, jetstream.WithStreamListSubject(subject))
-		for name := range names.Name() {
-			stream, err := js.Stream(ctx, name)
-			if err == nil && !stream.CachedInfo().Config.NoAck {
-				return fmt.Errorf("the stream %s captures requests on %s: change its subjects, or the prefix", name, subject)
+	s, err := r.runs.Acquire(ctx, ownWork, session.Ourselves)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	s.GiveBack(false)
+	return nil
+}
+
+// follow looks again and again where the settings lead, so that no request is
+// served where they led once, and compares that with the others where it has
+// changed, or differed the last time.
+func (r *Runner) follow(ctx context.Context) error {
+	seen := r.home.Place()
+	for wait.For(ctx, followEvery) {
+		for _, home := range []*session.Home{r.home, r.sqlHome} {
+			if home != nil {
+				_ = home.Look(ctx) // that it cannot be reached is the pools' to notice
 			}
 		}
-		if err := names.Err(); err != nil {
-			return ignoreNoJetStream(err)
+		here := r.home.Place()
+		if here == seen && r.apart.Current() == "" {
+			continue
+		}
+		if here != seen {
+			r.config.Logger.Info("the connection settings lead to another server, or it was started anew", zap.String("server", here.Server()))
+		}
+		seen = here
+		if err := r.contested(ctx); err != nil {
+			r.apart.Set(r.config.Logger, err)
+		} else {
+			r.apart.Clear(r.config.Logger)
 		}
 	}
 	return nil
 }
 
-// ignoreNoJetStream returns nil for errors that mean that this user sees no
-// streams at all.
-func ignoreNoJetStream(err error) error {
-	for _, harmless := range []error{
-		jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount,
-		nats.ErrNoResponders, nats.ErrTimeout, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, harmless) {
-			return nil
-		}
-	}
-	return fmt.Errorf("look for streams that capture requests: %w", err)
-}
+// idPattern is what the ids of services look like.
+var idPattern = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 
-// contested returns an error if a replica serves the prefix for another
-// database.
-func (r *Runner) contested(ctx context.Context, database string) error {
+// contested returns an error if a replica serves the prefix from another server
+// than the one that the settings lead to. Anybody may answer who can publish to an
+// inbox, so a replica that says so has to say it again when it is asked by its id.
+func (r *Runner) contested(ctx context.Context) error {
+	here := r.home.Place()
 	nc := r.config.Requests
+	asking, cancel := context.WithTimeout(ctx, guardTimeout)
+	defer cancel()
 	answers, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
 		return fmt.Errorf("ask for other replicas: %w", err)
 	}
 	defer func() { _ = answers.Unsubscribe() }()
-	if err := nc.PublishRequest(micro.APIPrefix+"."+micro.InfoVerb.String()+"."+serviceName, answers.Subject, nil); err != nil {
+	if err := answers.SetPendingLimits(maxAnswers, maxAnswerBytes); err != nil {
 		return fmt.Errorf("ask for other replicas: %w", err)
 	}
-	for {
-		waiting, cancel := context.WithTimeout(ctx, othersQuiet)
+	if err := nc.PublishRequest(infoSubject, answers.Subject, nil); err != nil {
+		return fmt.Errorf("ask for other replicas: %w", err)
+	}
+	for range maxAnswers {
+		waiting, cancel := context.WithTimeout(asking, othersQuiet)
 		msg, err := answers.NextMsgWithContext(waiting)
 		cancel()
-		if err != nil {
-			return nil // no more, or none at all
-		}
-		var info micro.Info
-		if json.Unmarshal(msg.Data, &info) != nil || info.Metadata[metadataPrefix] != r.config.Prefix {
+		if errors.Is(err, nats.ErrSlowConsumer) { // some were dropped
 			continue
 		}
-		if other := info.Metadata[metadataDatabase]; other != database {
-			return fmt.Errorf("prefix %s is served for another database already, by %s", r.config.Prefix, info.ID)
+		if err != nil {
+			break // no more, or none at all
+		}
+		id, theirs := r.contender(msg.Data, here)
+		switch {
+		case id == "":
+		case r.confirms(asking, id, here):
+			r.rival = rival{id: id, server: theirs}
+			return r.rival.contests(here)
+		default:
+			r.config.Logger.Warn("an answer says that the prefix is served from another server, and nobody confirms it", zap.String("replica", id))
 		}
 	}
+	// One that was there is not gone because it is slow to answer.
+	if r.rival.id != "" && r.confirms(ctx, r.rival.id, here) {
+		return r.rival.contests(here)
+	}
+	r.rival = rival{}
+	return nil
+}
+
+func (o rival) contests(here postgres.Place) error {
+	return fmt.Errorf("replica %q serves the prefix from the server %q, this one reached %q: waiting until both lead to the same", o.id, o.server, here.Server())
+}
+
+const infoSubject = micro.APIPrefix + ".INFO." + serviceName
+
+// contender returns the id of a replica that says it serves the prefix from
+// another server, and which; empty if an answer says nothing like it.
+func (r *Runner) contender(answer []byte, here postgres.Place) (id, server string) {
+	var info micro.Info
+	if len(answer) > maxAnswer || json.Unmarshal(answer, &info) != nil || !idPattern.MatchString(info.ID) || info.Metadata[metadataPrefix] != r.config.Prefix {
+		return "", ""
+	}
+	theirs, ours := info.Metadata[metadataServer], here.Server()
+	if theirs == "" { // it tells no more than the database
+		theirs, ours = info.Metadata[metadataDatabase], here.Database
+	}
+	if theirs == "" || theirs == ours { // empty: not connected yet
+		return "", ""
+	}
+	return info.ID, theirs
+}
+
+// confirms asks a replica by its id.
+func (r *Runner) confirms(ctx context.Context, id string, here postgres.Place) bool {
+	ctx, cancel := context.WithTimeout(ctx, guardTimeout)
+	defer cancel()
+	msg, err := r.config.Requests.RequestWithContext(ctx, infoSubject+"."+id, nil)
+	if err != nil {
+		return false
+	}
+	again, _ := r.contender(msg.Data, here)
+	return again == id
 }

@@ -7,13 +7,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 // leaks returns the first log line that holds a text.
-func leaks(r *running, text string) string {
-	for _, e := range r.logs.All() {
+func leaks(r *harness.Running, text string) string {
+	for _, e := range r.Logs.All() {
 		if line := fmt.Sprint(e.Message, e.ContextMap()); strings.Contains(line, text) {
 			return line
 		}
@@ -59,7 +60,7 @@ SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
 		"channels": "SELECT pg_listening_channels()",
 		"role":     "SAVEPOINT a; SET LOCAL ROLE hostileclerk; ROLLBACK TO a; SELECT current_user",
 	})
-	w.sql(`DO $$ BEGIN CREATE ROLE hostileclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
+	w.SQL(`DO $$ BEGIN CREATE ROLE hostileclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
 			CREATE TEMP TABLE IF NOT EXISTS leftover ();
 			LISTEN hostile;
@@ -67,31 +68,31 @@ SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
 			PERFORM pg_advisory_lock(42), set_config('pgbridge.caller', 'mallory', false),
 				set_config('statement_timeout', '7s', false), set_config('role', 'hostileclerk', false);
 		END $$`)
-	w.serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.SQL = 1, 1, &txrunner.SQL{} })
+	w.Serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.SQL = 1, 1, &txrunner.SQL{} })
 	clean := `[["",false,false,false,false,0]]`
 	look := func(after string) {
 		t.Helper()
 		got := ""
-		testenv.Wait(t, patience, "the locks to be released", func() bool { // after the reply
+		testenv.Wait(t, harness.Patience, "the locks to be released", func() bool { // after the reply
 			got = w.rows("run.look", ``)
 			return strings.HasSuffix(got, "0]]")
 		})
-		equal(t, "left by "+after, got, clean)
-		equal(t, "channels after "+after, w.rows("run.channels", ``), "[]")
+		harness.Equal(t, "left by "+after, got, clean)
+		harness.Equal(t, "channels after "+after, w.rows("run.channels", ``), "[]")
 		tx := w.begin(``)
-		equal(t, "left on the pinned connection by "+after, w.rows(tx+".run.look", ``), clean)
+		harness.Equal(t, "left on the pinned connection by "+after, w.rows(tx+".run.look", ``), clean)
 		w.state("ended", tx+".rollback", ``)
 	}
 	look("nothing")
-	w.ask("run.leave", ``)
+	w.Ask("run.leave", ``)
 	look("a script")
 	w.rows("run.hidden", ``)
 	look("a function")
 	w.rows("run.impersonate", ``)
 	look("another user")
-	equal(t, "a script that listens", code(w.ask("run.listen", ``)), "ok")
+	harness.Equal(t, "a script that listens", code(w.Ask("run.listen", ``)), "ok")
 	look("a script that listens")
-	w.ask("run", `{"sql": "SELECT set_config('pgbridge.caller', 'mallory', false); SELECT pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover (); SELECT leave()"}`)
+	w.Ask("run", `{"sql": "SELECT set_config('pgbridge.caller', 'mallory', false); SELECT pg_advisory_lock(42); CREATE TEMP TABLE IF NOT EXISTS leftover (); SELECT leave()"}`)
 	look("a request's SQL")
 	tx := w.begin(``)
 	w.state("active", tx+".run.hidden", ``)
@@ -106,14 +107,14 @@ SAVEPOINT a; SET LOCAL search_path TO pg_temp; ROLLBACK TO a`,
 func TestSQLInRequests(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pinnedScripts)
-	w.sql(accounts + `; DO $$ BEGIN CREATE ROLE adhocuser LOGIN PASSWORD 'secret'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`)
-	w.serve(func(c *txrunner.Config) {
-		c.SQL = &txrunner.SQL{ConnString: w.pg + "&user=adhocuser&password=secret", Connections: 2}
+	w.SQL(accounts + `; DO $$ BEGIN CREATE ROLE adhocuser LOGIN PASSWORD 'secret'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`)
+	w.Serve(func(c *txrunner.Config) {
+		c.SQL = &txrunner.SQL{ConnString: w.Postgres + "&user=adhocuser&password=secret", Connections: 2}
 	})
-	equal(t, "user and caller", w.rows("as.bob.run", `{"sql": "SELECT current_user, current_setting('pgbridge.caller')"}`), `[["adhocuser","bob"]]`)
-	equal(t, "parameters", w.rows("run", `{"sql": "SELECT @a::int + 1, @b::jsonb, @c::text[]", "params": {"a": 1, "b": "x", "c": ["p", null]}}`), `[[2,"x",["p",null]]]`)
+	harness.Equal(t, "user and caller", w.rows("as.bob.run", `{"sql": "SELECT current_user, current_setting('pgbridge.caller')"}`), `[["adhocuser","bob"]]`)
+	harness.Equal(t, "parameters", w.rows("run", `{"sql": "SELECT @a::int + 1, @b::jsonb, @c::text[]", "params": {"a": 1, "b": "x", "c": ["p", null]}}`), `[[2,"x",["p",null]]]`)
 	e := w.fails("sql_error", "run", `{"sql": "SELECT * FROM account"}`)
-	equal(t, "another user's table", e.SQLState, "42501")
+	harness.Equal(t, "another user's table", e.SQLState, "42501")
 	for sql, word := range map[string]string{
 		"COMMIT": "transaction", "SELECT 1; COPY account TO STDOUT": "COPY", "SET x.y TO 1": "LOCAL", "": "statement", "SELECT '": "no end",
 		"LISTEN x": "LISTEN",
@@ -134,34 +135,37 @@ func TestParametersStayOutOfTheLog(t *testing.T) {
 		"number": "SELECT @a::int", "put": "INSERT INTO thing VALUES (@a)",
 		"raise":  "DO $$ BEGIN RAISE EXCEPTION '5ecret-value'; END $$",
 		"notice": "DO $$ BEGIN RAISE NOTICE '5ecret-value'; END $$",
+		"linked": "hunter2",
 	})
-	w.sql("CREATE TABLE thing (v text PRIMARY KEY)")
-	w.migrate()
-	r := w.serve(func(c *txrunner.Config) { c.SQL = &txrunner.SQL{} })
+	w.SQL("CREATE TABLE thing (v text PRIMARY KEY)")
+	w.Migrate()
+	r := w.Serve(func(c *txrunner.Config) { c.SQL, c.NoReply = &txrunner.SQL{}, true })
 	value := `{"params": {"a": "` + secret + `"}}`
 	for range 2 {
-		w.ask("run.number", value)
-		w.ask("run.put", value)
-		w.ask("as.alice.run.put", value, "Nats-Msg-Id", secret)
+		w.Ask("run.number", value)
+		w.Ask("run.put", value)
+		w.Ask("as.alice.run.put", value, "Nats-Msg-Id", secret)
 	}
-	w.ask("run.number", `{"params": {"a": {"b": "`+secret+`"}}}`)
-	w.ask("run.number", `{"params": {"a": "`+secret+`}`)
-	w.ask("run.number", `{"params": "`+secret+`"}`)
-	w.ask("run.number", `{"params": {"a": 1}, "timeout_ms": "`+secret+`"}`)
-	w.ask("run.raise", ``)
-	w.ask("run.notice", ``)
-	w.ask("run", `{"sql": "SELECT @a::int", "params": {"a": "`+secret+`"}}`)
+	w.Ask("run.number", `{"params": {"a": {"b": "`+secret+`"}}}`)
+	w.Ask("run.number", `{"params": {"a": "`+secret+`}`)
+	w.Ask("run.number", `{"params": "`+secret+`"}`)
+	w.Ask("run.number", `{"params": {"a": 1}, "timeout_ms": "`+secret+`"}`)
+	w.Ask("run.raise", ``)
+	w.Ask("run.notice", ``)
+	w.Ask("run", `{"sql": "SELECT @a::int", "params": {"a": "`+secret+`"}}`)
 	tx := w.begin(``)
-	w.ask(tx+".run.number", value)
-	w.ask(tx+".commit", ``)
+	w.Ask(tx+".run.number", value)
+	w.Ask(tx+".commit", ``)
 	for _, msg := range []string{"run.number", "run.put"} { // nobody waits for these, so their errors are logged
-		if err := w.client.Publish("pgbridge."+msg, []byte(value)); err != nil {
+		if err := w.Client.Publish("pgbridge."+msg, []byte(value)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.stop(); err != nil {
+	testenv.Wait(t, harness.Patience, "the scripts to be looked at", func() bool { return r.Logs.FilterMessage("a script is faulty").Len() > 0 })
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "a log line with a parameter", leaks(r, secret), "")
-	equal(t, "a log line with a transaction's key", leaks(r, tx[strings.LastIndex(tx, ".")+1:]), "")
+	harness.Equal(t, "a log line with a parameter", leaks(r, secret), "")
+	harness.Equal(t, "a log line with the word of a file that is no script", leaks(r, "hunter2"), "")
+	harness.Equal(t, "a log line with a transaction's key", leaks(r, tx[strings.LastIndex(tx, ".")+1:]), "")
 }

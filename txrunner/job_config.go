@@ -2,9 +2,9 @@ package txrunner
 
 import (
 	"cmp"
-	"regexp"
-	"strings"
 	"time"
+
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 // Jobs describes how durable jobs are taken. The zero value of a field means
@@ -12,7 +12,7 @@ import (
 type Jobs struct {
 	// Stream holds the jobs until they are done.
 	Stream JobStream
-	// Results is the stream that holds their last words.
+	// Results is the stream that holds their results.
 	Results ResultStream
 	// Concurrency is how many jobs this process runs at a time, each on a
 	// connection that is for jobs alone. Default 8.
@@ -51,20 +51,14 @@ const (
 	defaultJobAttempts    = 5
 	defaultResultAge      = 24 * time.Hour
 
-	maxJobAttempts    = 1000
-	minResultAge      = time.Second
-	maxStreamReplicas = 5
+	maxJobAttempts = 1000
+	minResultAge   = time.Second
 )
 
-// streamPattern is what stream names are made of: they are subject tokens and
-// file names. https://docs.nats.io/nats-concepts/jetstream/streams
-var streamPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,255}$`)
-
 func (j Jobs) withDefaults(prefix string) Jobs {
-	base := strings.ReplaceAll(prefix, ".", "_")
-	j.Stream.Name = cmp.Or(j.Stream.Name, strings.ToUpper(base)+"_JOBS")
+	j.Stream.Name = cmp.Or(j.Stream.Name, subject.StreamName(prefix, "JOBS"))
 	j.Stream.Replicas = cmp.Or(j.Stream.Replicas, 1)
-	j.Results.Name = cmp.Or(j.Results.Name, strings.ToUpper(base)+"_RESULTS")
+	j.Results.Name = cmp.Or(j.Results.Name, subject.StreamName(prefix, "RESULTS"))
 	j.Results.Replicas = cmp.Or(j.Results.Replicas, 1)
 	j.Results.MaxAge = cmp.Or(j.Results.MaxAge, defaultResultAge)
 	j.Concurrency = cmp.Or(j.Concurrency, defaultJobConcurrency)
@@ -84,14 +78,5 @@ func (j Jobs) validate(f *faults) {
 	}
 	if j.Stream.Name == j.Results.Name {
 		f.add("streams.results.name", "%q is the stream of the jobs", j.Results.Name)
-	}
-}
-
-func (f *faults) stream(key, name string, replicas int) {
-	if !streamPattern.MatchString(name) {
-		f.add(key+".name", "%q: want A-Z a-z 0-9 _ -, at most 255", name)
-	}
-	if replicas < 1 || replicas > maxStreamReplicas {
-		f.add(key+".replicas", "%d: want 1 to %d", replicas, maxStreamReplicas)
 	}
 }

@@ -11,14 +11,15 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
 // problem waits until the runner names a problem with all the words.
-func problem(t *testing.T, r *running, words ...string) {
+func problem(t *testing.T, r *harness.Running, words ...string) {
 	t.Helper()
-	testenv.Wait(t, patience, "a problem with "+strings.Join(words, ", "), func() bool {
+	testenv.Wait(t, harness.Patience, "a problem with "+strings.Join(words, ", "), func() bool {
 		all := strings.Join(r.Problems(), "\n")
 		for _, word := range words {
 			if !strings.Contains(all, word) {
@@ -29,54 +30,54 @@ func problem(t *testing.T, r *running, words ...string) {
 	})
 }
 
-func ready(t *testing.T, r *running) {
+func ready(t *testing.T, r *harness.Running) {
 	t.Helper()
-	testenv.Wait(t, patience, "the runner to be ready", func() bool { return len(r.Problems()) == 0 })
+	testenv.Wait(t, harness.Patience, "the runner to be ready", func() bool { return len(r.Problems()) == 0 })
 }
 
 func TestJobsNeedTheTable(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts + "; DROP SCHEMA pgbridge CASCADE")
-	config := w.config()
+	w.SQL(accounts + "; DROP SCHEMA pgbridge CASCADE")
+	config := w.Config()
 	withJobs(&config)
-	r := launch(t, config)
+	r := harness.Launch(t, config)
 	problem(t, r, "jobs:", "pgbridge migrate")
 	id := w.submit("add", `{"params": {"n": 1}}`, "")
 	w.rows("run.add", `{"params": {"n": 0}}`) // requests are served
 	if info := w.consumerInfo(); info.Delivered.Consumer != 0 {
 		t.Errorf("%d deliveries without the table", info.Delivered.Consumer)
 	}
-	w.migrate()
+	w.Migrate()
 	ready(t, r)
-	equal(t, "the job", code(w.result("add", id)), "ok")
+	harness.Equal(t, "the job", code(w.result("add", id)), "ok")
 
-	w.sql("DROP TABLE pgbridge.message_id") // while jobs are taken
+	w.SQL("DROP TABLE pgbridge.message_id") // while jobs are taken
 	id = w.submit("add", `{"params": {"n": 1}}`, "")
 	problem(t, r, "jobs:", "pgbridge migrate")
-	w.migrate()
-	equal(t, "the job", code(w.result("add", id)), "ok")
-	equal(t, "failed", counted(t, r, "failed"), 0)
+	w.Migrate()
+	harness.Equal(t, "the job", code(w.result("add", id)), "ok")
+	harness.Equal(t, "failed", counted(t, r, "failed"), 0)
 }
 
 func TestJobsNeedTheStreams(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
-	config := w.config()
+	w.SQL(accounts)
+	config := w.Config()
 	config.Jobs = &txrunner.Jobs{}
-	r := launch(t, config)
+	r := harness.Launch(t, config)
 	problem(t, r, "jobs: stream PGBRIDGE_JOBS", "set create")
 	create := func(c jetstream.StreamConfig) {
 		t.Helper()
 		// The server may still be removing the folder of a deleted stream.
-		testenv.Wait(t, patience, "the stream to be created", func() bool {
+		testenv.Wait(t, harness.Patience, "the stream to be created", func() bool {
 			_, err := w.js.CreateStream(t.Context(), c)
 			return err == nil
 		})
 	}
 	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.one"}, Retention: jetstream.WorkQueuePolicy})
-	problem(t, r, "PGBRIDGE_JOBS", "does not cover pgbridge.job.run.>")
+	problem(t, r, "PGBRIDGE_JOBS", "does not hold pgbridge.job.run.>")
 	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
 		t.Fatal(err)
 	}
@@ -89,17 +90,33 @@ func TestJobsNeedTheStreams(t *testing.T) {
 	problem(t, r, "jobs: stream PGBRIDGE_RESULTS", "set create")
 	id := w.submit("add", `{"params": {"n": 1}}`, "")
 	create(jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
-	equal(t, "the job", code(w.result("add", id)), "ok")
+	harness.Equal(t, "the job", code(w.result("add", id)), "ok")
 	ready(t, r)
+}
+
+// An operator's own subject lies within one that is missing; JetStream refuses a
+// stream with both.
+func TestJobStreamWithASubjectOfItsOperators(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"transfer": "SELECT 1"})
+	_, err := w.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.transfer", "other"}, Retention: jetstream.WorkQueuePolicy,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Serve(withJobs)
+	harness.Equal(t, "subjects", strings.Join(w.info("PGBRIDGE_JOBS").Config.Subjects, " "), "other pgbridge.job.run.>")
+	w.result("transfer", w.submit("transfer", "", ""))
 }
 
 func TestJobsNeedJetStream(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"add": add})
-	w.nats = testenv.NATS(t, func(o *server.Options) { o.JetStream = false })
-	config := w.config()
+	w.NATS = testenv.NATS(t, func(o *server.Options) { o.JetStream = false })
+	config := w.Config()
 	withJobs(&config)
-	r := launch(t, config)
+	r := harness.Launch(t, config)
 	problem(t, r, "jobs: stream PGBRIDGE_JOBS", "JetStream")
 }
 
@@ -108,37 +125,37 @@ func TestJobsNeedJetStream(t *testing.T) {
 func TestJobsWaitForTheResultStream(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
-	r := w.serve(func(c *txrunner.Config) { c.Jobs = &txrunner.Jobs{Stream: txrunner.JobStream{Create: true}} }, w.results)
+	w.SQL(accounts)
+	r := w.Serve(func(c *txrunner.Config) { c.Jobs = &txrunner.Jobs{Stream: txrunner.JobStream{Create: true}} }, w.results)
 	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_RESULTS"); err != nil {
 		t.Fatal(err)
 	}
 	ids := []string{w.submit("add", `{"params": {"n": 1}}`, ""), w.submit("add", `{"params": {"n": -500}}`, "poor")}
 	problem(t, r, "jobs: stream PGBRIDGE_RESULTS")
-	equal(t, "jobs in the stream", w.info("PGBRIDGE_JOBS").State.Msgs, uint64(2))
+	harness.Equal(t, "jobs in the stream", w.info("PGBRIDGE_JOBS").State.Msgs, uint64(2))
 	w.results(nil)
-	equal(t, "the job", w.result("add", ids[0]).body, `{"results":[{"columns":[{"name":"balance","type":"numeric"},{"name":"caller","type":"text"}],`+
+	harness.Equal(t, "the job", w.result("add", ids[0]).Body, `{"results":[{"columns":[{"name":"balance","type":"numeric"},{"name":"caller","type":"text"}],`+
 		`"rows":[[101,""]],"command":"UPDATE 1","rows_affected":1}],"attempts":1}`)
-	equal(t, "the other", code(w.result("add", ids[1])), "sql_error")
+	harness.Equal(t, "the other", code(w.result("add", ids[1])), "sql_error")
 	w.settled()
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "101")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "101")
 }
 
 // results makes the stream of results.
 func (w *world) results(*txrunner.Config) {
-	w.t.Helper()
-	testenv.Wait(w.t, patience, "the stream to be created", func() bool {
-		_, err := w.js.CreateStream(w.t.Context(), jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
+	w.T.Helper()
+	testenv.Wait(w.T, harness.Patience, "the stream to be created", func() bool {
+		_, err := w.js.CreateStream(w.T.Context(), jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
 		return err == nil
 	})
 }
 
 // consumerInfo looks at the consumer of the jobs.
 func (w *world) consumerInfo() *jetstream.ConsumerInfo {
-	w.t.Helper()
-	c, err := w.js.Consumer(w.t.Context(), "PGBRIDGE_JOBS", "pgbridge_jobs")
+	w.T.Helper()
+	c, err := w.js.Consumer(w.T.Context(), "PGBRIDGE_JOBS", "pgbridge_jobs")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return c.CachedInfo()
 }
@@ -148,10 +165,10 @@ func TestJobsWaitForPostgreSQL(t *testing.T) {
 	t.Parallel()
 	pg := testenv.DedicatedPostgres(t, testenv.PGOptions{})
 	w := newJobWorld(t, map[string]string{"once": "INSERT INTO done VALUES (@n); SELECT pg_advisory_xact_lock_shared(7)"})
-	w.pg = pg.NewDatabase(t)
-	w.migrate()
-	w.sql("CREATE TABLE done (n int)")
-	holder, err := pgx.Connect(t.Context(), w.pg)
+	w.Postgres = pg.NewDatabase(t)
+	w.Migrate()
+	w.SQL("CREATE TABLE done (n int)")
+	holder, err := pgx.Connect(t.Context(), w.Postgres)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +176,7 @@ func TestJobsWaitForPostgreSQL(t *testing.T) {
 	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil { // until PostgreSQL dies
 		t.Fatal(err)
 	}
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts, c.Jobs.Concurrency = 1, 2 })
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts, c.Jobs.Concurrency = 1, 2 })
 	var ids []string
 	submit := func(n string) { ids = append(ids, w.submit("once", `{"params": {"n": `+n+`}}`, "")) }
 	submit("1")
@@ -167,31 +184,31 @@ func TestJobsWaitForPostgreSQL(t *testing.T) {
 	w.active(2, "lock_shared")
 	pg.Kill(t) // while two are under way
 	submit("3")
-	testenv.Wait(t, patience, "jobs to be handed back", func() bool { return counted(t, r, "waiting") >= 2 })
+	testenv.Wait(t, harness.Patience, "jobs to be handed back", func() bool { return counted(t, r, "waiting") >= 2 })
 	problem(t, r, "PostgreSQL")
 	pg.Start(t)
 	for _, id := range ids {
 		a := w.result("once", id)
-		equal(t, "a job", code(a), "ok")
-		equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
+		harness.Equal(t, "a job", code(a), "ok")
+		harness.Equal(t, "Pgbridge-Attempts", a.Header.Get("Pgbridge-Attempts"), "1")
 	}
 	w.settled()
-	equal(t, "jobs applied", value[string](w, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM done"), "1 2 3")
-	equal(t, "failed", counted(t, r, "failed")+counted(t, r, "retried"), 0)
+	harness.Equal(t, "jobs applied", harness.Value[string](w.World, "SELECT string_agg(n::text, ' ' ORDER BY n) FROM done"), "1 2 3")
+	harness.Equal(t, "failed", counted(t, r, "failed")+counted(t, r, "retried"), 0)
 }
 
 // A busy script makes its jobs wait, and no attempt is used up.
 func TestJobsWaitForTheirTurn(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"hold": "-- concurrency: 1\nSELECT pg_sleep(@seconds)"})
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
 	holding := w.async("run.hold", `{"params": {"seconds": 7}}`)
 	w.active(1, "pg_sleep")
 	id := w.submit("hold", `{"params": {"seconds": 0}}`, "")
 	a := w.result("hold", id)
-	equal(t, "the job", code(a), "ok")
-	equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
-	equal(t, "the holder", code(<-holding), "ok")
+	harness.Equal(t, "the job", code(a), "ok")
+	harness.Equal(t, "Pgbridge-Attempts", a.Header.Get("Pgbridge-Attempts"), "1")
+	harness.Equal(t, "the holder", code(<-holding), "ok")
 	if counted(t, r, "waiting") == 0 {
 		t.Error("the job did not wait")
 	}
@@ -199,24 +216,24 @@ func TestJobsWaitForTheirTurn(t *testing.T) {
 
 func TestJobsSurviveARestartOfNATS(t *testing.T) {
 	t.Parallel()
-	w := newJobWorld(t, map[string]string{"add": add, "slow": "UPDATE account SET balance = balance + 1 WHERE id = 2; SELECT pg_sleep(1)"})
-	w.client = w.nats.Connect(t, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	w := newJobWorld(t, map[string]string{"add": add, "slow": "UPDATE account SET balance = balance + 1 WHERE id = 2; SELECT pg_sleep(4)"})
+	w.Client = w.NATS.Connect(t, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
 	var err error
-	if w.js, err = jetstream.New(w.client); err != nil {
+	if w.js, err = jetstream.New(w.Client); err != nil {
 		t.Fatal(err)
 	}
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	slow := w.submit("slow", ``, "")
 	w.active(1, "pg_sleep")
-	w.nats.Stop(t)
-	w.nats.Start(t)
-	testenv.Wait(t, patience, "the client to be back", func() bool { return w.client.Stats().Reconnects > 0 })
+	w.NATS.Stop(t)
+	w.NATS.Start(t)
+	testenv.Wait(t, harness.Patience, "the client to be back", func() bool { return w.Client.Stats().Reconnects > 0 })
 	ready(t, r)
-	equal(t, "the job after", code(w.result("add", w.submit("add", `{"params": {"n": 1}}`, "after"))), "ok")
-	equal(t, "the job under way", code(w.result("slow", slow)), "ok")
+	harness.Equal(t, "the job after", code(w.result("add", w.submit("add", `{"params": {"n": 1}}`, "after"))), "ok")
+	harness.Equal(t, "the job under way", code(w.result("slow", slow)), "ok")
 	w.settled()
-	equal(t, "the balances", value[string](w, "SELECT string_agg(balance::text, ' ' ORDER BY id) FROM account"), "101 101")
+	harness.Equal(t, "the balances", harness.Value[string](w.World, "SELECT string_agg(balance::text, ' ' ORDER BY id) FROM account"), "101 101")
 }
 
 // A stream that is deleted and made anew counts from 1 again, and its jobs are
@@ -224,8 +241,8 @@ func TestJobsSurviveARestartOfNATS(t *testing.T) {
 func TestJobsOfANewStream(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	for i := range 3 {
 		w.result("add", w.submit("add", `{"params": {"n": 1}}`, ""))
 		w.settled()
@@ -236,37 +253,37 @@ func TestJobsOfANewStream(t *testing.T) {
 		if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
 			t.Fatal(err)
 		}
-		testenv.Wait(t, patience, "the stream to be made anew", func() bool {
+		testenv.Wait(t, harness.Patience, "the stream to be made anew", func() bool {
 			s, err := w.js.Stream(t.Context(), "PGBRIDGE_JOBS")
 			return err == nil && s.CachedInfo().Created.After(created)
 		})
 	}
 	ready(t, r)
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "103")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "103")
 }
 
 // The id of a job is kept for as long as the job may come again.
 func TestIDsOfWaitingJobsAreKept(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	w.result("add", w.submit("add", `{"params": {"n": 1}}`, "done"))
 	w.rows("run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "request")
 	w.settled()
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	left := func() string {
-		return value[string](w, "SELECT coalesce(string_agg(id, ' ' ORDER BY id), '') FROM pgbridge.message_id")
+		return harness.Value[string](w.World, "SELECT coalesce(string_agg(id, ' ' ORDER BY id), '') FROM pgbridge.message_id")
 	}
-	age := func() { w.sql("UPDATE pgbridge.message_id SET created_at = now() - interval '30 minutes'") }
+	age := func() { w.SQL("UPDATE pgbridge.message_id SET created_at = now() - interval '30 minutes'") }
 	keep := func(c *txrunner.Config) { c.KeepMessageIDs = time.Minute }
 	age()
 	w.leaveJob()
-	r = w.serve(withJobs, keep)
-	testenv.Wait(t, patience, "the request's id to go", func() bool { return left() == "done" })
-	if err := r.stop(); err != nil {
+	r = w.Serve(withJobs, keep)
+	testenv.Wait(t, harness.Patience, "the request's id to go", func() bool { return left() == "done" })
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	s, err := w.js.Stream(t.Context(), "PGBRIDGE_JOBS")
@@ -276,26 +293,26 @@ func TestIDsOfWaitingJobsAreKept(t *testing.T) {
 	if err := s.Purge(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.serve(keep)
-	w.serve(withJobs, keep)
-	testenv.Wait(t, patience, "the job's id to go", func() bool { return left() == "" })
+	w.Serve(keep)
+	w.Serve(withJobs, keep)
+	testenv.Wait(t, harness.Patience, "the job's id to go", func() bool { return left() == "" })
 }
 
 // Jobs that take long leave requests their connections.
 func TestJobsDoNotHoldUpRequests(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"wait": "SELECT pg_advisory_xact_lock(7)", "now": "SELECT 1"})
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.RunConnections, c.Jobs.Concurrency = 1, 2 })
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.RunConnections, c.Jobs.Concurrency = 1, 2 })
 	lock := w.serveLock(t)
 	lock.take()
 	for range 3 {
 		w.submit("wait", ``, "")
 	}
 	w.active(2, "pg_advisory_xact_lock")
-	equal(t, "rows", w.rows("run.now", ``), "[[1]]")
+	harness.Equal(t, "rows", w.rows("run.now", ``), "[[1]]")
 	lock.leave()
 	w.settled()
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -309,10 +326,10 @@ func TestJobResultThatFitsNoMore(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	w.serve(withJobs)
+	w.Serve(withJobs)
 	w.result("big", w.submit("big", ``, "big"))
 	w.settled()
-	w.sql("UPDATE pgbridge.message_id SET reply = repeat('x', 2000000)")
+	w.SQL("UPDATE pgbridge.message_id SET reply = repeat('x', 2000000)")
 	results, err := w.js.Stream(t.Context(), "PGBRIDGE_RESULTS")
 	if err == nil {
 		err = results.Purge(t.Context())
@@ -320,12 +337,12 @@ func TestJobResultThatFitsNoMore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	testenv.Wait(t, patience, "the job to be taken for another one", func() bool {
+	testenv.Wait(t, harness.Patience, "the job to be taken for another one", func() bool {
 		ack, err := w.js.Publish(t.Context(), "pgbridge.job.run.big", nil, jetstream.WithMsgID("big"))
 		return err == nil && !ack.Duplicate
 	})
 	a := w.result("big", "big")
-	equal(t, "the result", code(a), "too_large")
+	harness.Equal(t, "the result", code(a), "too_large")
 	if !strings.Contains(a.Error.Message, "was done") {
 		t.Errorf("message %q", a.Error.Message)
 	}
@@ -358,17 +375,17 @@ func TestJobConfiguration(t *testing.T) {
 
 // leaveJob puts a job into the stream that nobody takes.
 func (w *world) leaveJob() {
-	w.t.Helper()
-	s, err := w.js.Stream(w.t.Context(), "PGBRIDGE_JOBS")
+	w.T.Helper()
+	s, err := w.js.Stream(w.T.Context(), "PGBRIDGE_JOBS")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	config := s.CachedInfo().Config
 	config.Subjects = append(config.Subjects, "pgbridge.job.other.>")
-	if _, err := w.js.UpdateStream(w.t.Context(), config); err != nil {
-		w.t.Fatal(err)
+	if _, err := w.js.UpdateStream(w.T.Context(), config); err != nil {
+		w.T.Fatal(err)
 	}
-	if _, err := w.js.Publish(w.t.Context(), "pgbridge.job.other.later", nil); err != nil {
-		w.t.Fatal(err)
+	if _, err := w.js.Publish(w.T.Context(), "pgbridge.job.other.later", nil); err != nil {
+		w.T.Fatal(err)
 	}
 }

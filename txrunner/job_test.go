@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/subject"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
@@ -22,9 +23,9 @@ import (
 func newJobWorld(t *testing.T, scripts map[string]string) *world {
 	t.Helper()
 	w := newWorld(t, scripts)
-	w.migrate()
+	w.Migrate()
 	var err error
-	if w.js, err = jetstream.New(w.client, jetstream.WithPublishAsyncMaxPending(trialJobs)); err != nil {
+	if w.js, err = jetstream.New(w.Client, jetstream.WithPublishAsyncMaxPending(10_000)); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -37,12 +38,12 @@ func withJobs(c *txrunner.Config) {
 
 // info looks at a stream.
 func (w *world) info(stream string) *jetstream.StreamInfo {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	s, err := w.js.Stream(ctx, stream)
 	if err != nil {
-		w.t.Fatalf("look at stream %s: %v", stream, err)
+		w.T.Fatalf("look at stream %s: %v", stream, err)
 	}
 	return s.CachedInfo()
 }
@@ -50,27 +51,27 @@ func (w *world) info(stream string) *jetstream.StreamInfo {
 // consumer makes the stream and the consumer as somebody who wants jobs of dead
 // processes to be delivered again soon.
 func (w *world) consumer(ackWait time.Duration) {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	s, err := w.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}, Retention: jetstream.WorkQueuePolicy,
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	if _, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{
 		Durable: "pgbridge_jobs", FilterSubject: "pgbridge.job.run.>", AckPolicy: jetstream.AckExplicitPolicy,
 		AckWait: ackWait, MaxDeliver: -1,
 	}); err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 }
 
 // submit publishes a job and returns its id.
 func (w *world) submit(script, body, id string) string {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	msg := &nats.Msg{Subject: "pgbridge.job.run." + script, Data: []byte(body), Header: nats.Header{}}
 	if id != "" {
@@ -78,7 +79,7 @@ func (w *world) submit(script, body, id string) string {
 	}
 	ack, err := w.js.PublishMsg(ctx, msg)
 	if err != nil {
-		w.t.Fatalf("publish a job: %v", err)
+		w.T.Fatalf("publish a job: %v", err)
 	}
 	if id != "" {
 		return id
@@ -87,53 +88,53 @@ func (w *world) submit(script, body, id string) string {
 }
 
 // word returns the last word on a job, nil while there is none.
-func (w *world) word(script, id string) *answer {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (w *world) word(script, id string) *harness.Reply {
+	w.T.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), harness.Patience)
 	defer cancel()
 	s, err := w.js.Stream(ctx, "PGBRIDGE_RESULTS")
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	msg, err := s.GetLastMsgForSubject(ctx, "pgbridge.result."+script+"."+subject.Token(id))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
 	}
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	a := &answer{header: msg.Header, body: string(msg.Data)}
+	a := &harness.Reply{Header: msg.Header, Body: string(msg.Data)}
 	if err := json.Unmarshal(msg.Data, a); err != nil {
-		w.t.Fatalf("result %q of %s: %v", msg.Data, id, err)
+		w.T.Fatalf("result %q of %s: %v", msg.Data, id, err)
 	}
 	return a
 }
 
 // result waits for the last word on a job.
-func (w *world) result(script, id string) (a answer) {
-	w.t.Helper()
-	testenv.Wait(w.t, patience, "the result of the job "+id, func() bool {
+func (w *world) result(script, id string) (a harness.Reply) {
+	w.T.Helper()
+	testenv.Wait(w.T, harness.Patience, "the result of the job "+id, func() bool {
 		found := w.word(script, id)
 		if found != nil {
 			a = *found
 		}
 		return found != nil
 	})
-	equal(w.t, "Pgbridge-Job", a.header.Get("Pgbridge-Job"), id)
+	harness.Equal(w.T, "Pgbridge-Job", a.Header.Get("Pgbridge-Job"), id)
 	return a
 }
 
 // settled waits until no job is left.
 func (w *world) settled() {
-	w.t.Helper()
-	testenv.Wait(w.t, patience, "all jobs to be acknowledged", func() bool { return w.info("PGBRIDGE_JOBS").State.Msgs == 0 })
+	w.T.Helper()
+	testenv.Wait(w.T, harness.Patience, "all jobs to be acknowledged", func() bool { return w.info("PGBRIDGE_JOBS").State.Msgs == 0 })
 }
 
 // counted returns how many deliveries of jobs came to an outcome.
-func counted(t *testing.T, r *running, outcome string) int {
+func counted(t *testing.T, r *harness.Running, outcome string) int {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(r.Runner)
@@ -159,24 +160,24 @@ const add = "UPDATE account SET balance = balance + @n WHERE id = 1 RETURNING ba
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"billing/add": add})
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	for i, id := range []string{"", "", "order 7/é.1", strings.Repeat("x", 256)} {
 		id = w.submit("billing.add", `{"params": {"n": 1}}`, id)
 		a := w.result("billing.add", id)
-		equal(t, "the result", a.body, fmt.Sprintf(`{"results":[{"columns":[{"name":"balance","type":"numeric"},{"name":"caller","type":"text"}],`+
+		harness.Equal(t, "the result", a.Body, fmt.Sprintf(`{"results":[{"columns":[{"name":"balance","type":"numeric"},{"name":"caller","type":"text"}],`+
 			`"rows":[[%d,""]],"command":"UPDATE 1","rows_affected":1}],"attempts":1}`, 101+i))
-		equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
+		harness.Equal(t, "Pgbridge-Attempts", a.Header.Get("Pgbridge-Attempts"), "1")
 	}
 	w.settled()
-	equal(t, "jobs done", counted(t, r, "done"), 4)
+	harness.Equal(t, "jobs done", counted(t, r, "done"), 4)
 }
 
 func TestJobIDsAreRunOnce(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	ctx := t.Context()
 	// The stream itself drops what it has seen within two minutes.
 	s, err := w.js.Stream(ctx, "PGBRIDGE_JOBS")
@@ -190,34 +191,61 @@ func TestJobIDsAreRunOnce(t *testing.T) {
 	}
 	first := ""
 	for i := range 3 {
-		testenv.Wait(t, patience, "the stream to forget the id", func() bool {
+		testenv.Wait(t, harness.Patience, "the stream to forget the id", func() bool {
 			ack, err := w.js.Publish(ctx, "pgbridge.job.run.add", []byte(`{"params": {"n": 1}}`), jetstream.WithMsgID("a"))
 			return err == nil && !ack.Duplicate
 		})
 		w.settled()
-		testenv.Wait(t, patience, "the job to be counted", func() bool { return counted(t, r, "done") == i+1 })
-		if body := w.result("add", "a").body; first == "" {
+		testenv.Wait(t, harness.Patience, "the job to be counted", func() bool { return counted(t, r, "done") == i+1 })
+		if body := w.result("add", "a").Body; first == "" {
 			first = body
 		} else {
-			equal(t, "the result again", body, first)
+			harness.Equal(t, "the result again", body, first)
 		}
 	}
-	testenv.Wait(t, patience, "the stream to forget the id", func() bool {
+	testenv.Wait(t, harness.Patience, "the stream to forget the id", func() bool {
 		ack, err := w.js.Publish(ctx, "pgbridge.job.run.add", []byte(`{"params": {"n": 2}}`), jetstream.WithMsgID("a"))
 		return err == nil && !ack.Duplicate
 	})
-	testenv.Wait(t, patience, "another job with the id to be refused", func() bool { return counted(t, r, "failed") == 1 })
-	equal(t, "the result stays", w.result("add", "a").body, first)
+	testenv.Wait(t, harness.Patience, "another job with the id to be refused", func() bool { return counted(t, r, "failed") == 1 })
+	harness.Equal(t, "the result stays", w.result("add", "a").Body, first)
+	for i, body := range []string{`{"params"`, `{"params": {"n": "one"}}`, `{"unknown": 1}`} { // errors that come before the id is looked at
+		testenv.Wait(t, harness.Patience, "the stream to forget the id", func() bool {
+			ack, err := w.js.Publish(ctx, "pgbridge.job.run.add", []byte(body), jetstream.WithMsgID("a"))
+			return err == nil && !ack.Duplicate
+		})
+		testenv.Wait(t, harness.Patience, "a broken job with the id to be refused", func() bool { return counted(t, r, "failed") == i+2 })
+		harness.Equal(t, "the result stays", w.result("add", "a").Body, first)
+	}
 	w.rows("run.add", `{"params": {"n": 10}}`, "Nats-Msg-Id", "a") // a request's ids are others
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "111")
-	equal(t, "results", w.info("PGBRIDGE_RESULTS").State.Msgs, uint64(1))
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "111")
+	harness.Equal(t, "results", w.info("PGBRIDGE_RESULTS").State.Msgs, uint64(1))
+}
+
+// The headers of a job are bounded as a request's are, and none of them is read then.
+func TestJobWithManyHeaders(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add})
+	w.SQL(accounts)
+	w.Serve(withJobs)
+	w.result("add", w.submit("add", `{"params": {"n": 1}}`, "")) // the stream is there
+	many := nats.Header{nats.MsgIdHdr: {"many"}}
+	for i := range 64 {
+		many.Set(fmt.Sprint("x-", i), "")
+	}
+	ack, err := w.js.PublishMsg(t.Context(), &nats.Msg{Subject: "pgbridge.job.run.add", Header: many, Data: []byte(`{"params": {"n": 1}}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("%d.%d", w.info(ack.Stream).Created.UnixNano(), ack.Sequence)
+	harness.Equal(t, "the result", code(w.result("add", id)), "invalid_request")
 }
 
 func TestPoisonJobs(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add, "out": "COPY account TO STDOUT"})
-	w.sql(accounts)
-	r := w.serve(withJobs)
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
 	bad := []struct{ script, body, id, want string }{
 		{"nothing.at.all", ``, "", "not_found"},
 		{"add", `{"params"`, "", "invalid_request"},
@@ -229,9 +257,9 @@ func TestPoisonJobs(t *testing.T) {
 	}
 	for _, c := range bad {
 		a := w.result(c.script, w.submit(c.script, c.body, c.id))
-		equal(t, c.script+c.body, code(a), c.want)
-		if a.header.Get("Nats-Service-Error-Code") == "" || a.header.Get("Pgbridge-Attempts") != "1" {
-			t.Errorf("%s: headers %v", c.script, a.header)
+		harness.Equal(t, c.script+c.body, code(a), c.want)
+		if a.Header.Get("Nats-Service-Error-Code") == "" || a.Header.Get("Pgbridge-Attempts") != "1" {
+			t.Errorf("%s: headers %v", c.script, a.Header)
 		}
 	}
 	// An id that is none, and a script's name that is too long for a subject.
@@ -240,11 +268,11 @@ func TestPoisonJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial := fmt.Sprintf("%d.%d", w.info("PGBRIDGE_JOBS").Created.UnixNano(), ack.Sequence)
-	equal(t, "an id of 257 bytes", code(w.result("add", serial)), "invalid_request")
+	harness.Equal(t, "an id of 257 bytes", code(w.result("add", serial)), "invalid_request")
 	w.submit(strings.Repeat("é", 700), ``, "long")
 	w.settled()
-	testenv.Wait(t, patience, "the jobs to be counted", func() bool { return counted(t, r, "failed") == len(bad)+2 })
-	equal(t, "results", w.info("PGBRIDGE_RESULTS").State.Msgs, uint64(len(bad)+2))
+	testenv.Wait(t, harness.Patience, "the jobs to be counted", func() bool { return counted(t, r, "failed") == len(bad)+2 })
+	harness.Equal(t, "results", w.info("PGBRIDGE_RESULTS").State.Msgs, uint64(len(bad)+2))
 	if _, err := w.js.Publish(t.Context(), "pgbridge.job.explode", nil); err == nil {
 		t.Error("a job that nobody can take was stored")
 	}
@@ -258,38 +286,38 @@ SELECT nextval('tries') AS try; DO $$ BEGIN IF currval('tries') < 3 THEN RAISE s
 		"hopeless": `DO $$ BEGIN PERFORM nextval('tries'); RAISE deadlock_detected; END $$`,
 		"slow":     "-- timeout: 50ms\nSELECT nextval('tries'), pg_sleep(60)",
 	})
-	w.sql("CREATE SEQUENCE tries")
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 3 })
-	tries := func() int { return value[int](w, "SELECT last_value::int FROM tries") }
+	w.SQL("CREATE SEQUENCE tries")
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 3 })
+	tries := func() int { return harness.Value[int](w.World, "SELECT last_value::int FROM tries") }
 	a := w.result("flaky", w.submit("flaky", ``, ""))
-	equal(t, "flaky", code(a), "ok")
-	equal(t, "its attempts", a.header.Get("Pgbridge-Attempts"), "3")
-	equal(t, "its runs", tries(), 3)
-	equal(t, "deliveries that failed", counted(t, r, "retried"), 2)
+	harness.Equal(t, "flaky", code(a), "ok")
+	harness.Equal(t, "its attempts", a.Header.Get("Pgbridge-Attempts"), "3")
+	harness.Equal(t, "its runs", tries(), 3)
+	harness.Equal(t, "deliveries that failed", counted(t, r, "retried"), 2)
 	for round := range 2 { // a finished job's failures are forgotten with it
 		id := fmt.Sprint("again ", round)
 		a = w.result("hopeless", w.submit("hopeless", ``, id))
-		equal(t, "hopeless", code(a), "conflict")
-		equal(t, "its attempts", a.header.Get("Pgbridge-Attempts"), "3")
-		equal(t, "all runs", tries(), 3+3*(round+1))
+		harness.Equal(t, "hopeless", code(a), "conflict")
+		harness.Equal(t, "its attempts", a.Header.Get("Pgbridge-Attempts"), "3")
+		harness.Equal(t, "all runs", tries(), 3+3*(round+1))
 	}
 	a = w.result("slow", w.submit("slow", ``, ""))
-	equal(t, "slow", code(a), "timeout")
-	equal(t, "its attempts", a.header.Get("Pgbridge-Attempts"), "3")
+	harness.Equal(t, "slow", code(a), "timeout")
+	harness.Equal(t, "its attempts", a.Header.Get("Pgbridge-Attempts"), "3")
 	w.settled()
-	testenv.Wait(t, patience, "the failures to be forgotten", func() bool {
-		return value[int](w, "SELECT count(*)::int FROM pgbridge.message_id WHERE kind = 'job-failures'") == 0
+	testenv.Wait(t, harness.Patience, "the failures to be forgotten", func() bool {
+		return harness.Value[int](w.World, "SELECT count(*)::int FROM pgbridge.message_id WHERE kind = 'job-failures'") == 0
 	})
 }
 
 // A job whose id somebody else is about to commit waits for the outcome: to give
-// up would be to answer with an error what is then done.
+// up would be to harness.Reply with an error what is then done.
 func TestJobsWaitForTheirID(t *testing.T) {
 	t.Parallel()
-	w := newJobWorld(t, map[string]string{"add": "-- timeout: 100ms\n" + add})
-	w.sql(accounts)
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
-	other := connect(t, w.pg)
+	w := newJobWorld(t, map[string]string{"add": "-- timeout: 1s\n" + add})
+	w.SQL(accounts)
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 1 })
+	other := connect(t, w.Postgres)
 	for _, sql := range []string{"BEGIN", `INSERT INTO pgbridge.message_id (prefix, caller, kind, script, id, request)
 		VALUES ('pgbridge', '', 'job', 'add', 'held', '')`} {
 		if _, err := other.Exec(t.Context(), sql); err != nil {
@@ -297,14 +325,14 @@ func TestJobsWaitForTheirID(t *testing.T) {
 		}
 	}
 	w.submit("add", `{"params": {"n": 1}}`, "held")
-	testenv.Wait(t, patience, "the job to be tried and handed back", func() bool { return counted(t, r, "waiting") > 1 })
+	testenv.Wait(t, harness.Patience, "the job to be tried and handed back", func() bool { return counted(t, r, "waiting") > 1 })
 	if a := w.word("add", "held"); a != nil {
-		t.Errorf("the result is %s before there can be one", a.body)
+		t.Errorf("the result is %s before there can be one", a.Body)
 	}
 	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the job", code(w.result("add", "held")), "ok")
+	harness.Equal(t, "the job", code(w.result("add", "held")), "ok")
 }
 
 // A long script is run once, though it takes several times what JetStream waits
@@ -312,19 +340,19 @@ func TestJobsWaitForTheirID(t *testing.T) {
 func TestLongJobs(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"long": "SELECT nextval('tries'); SELECT pg_sleep(2)"})
-	w.sql("CREATE SEQUENCE tries")
+	w.SQL("CREATE SEQUENCE tries")
 	w.consumer(500 * time.Millisecond)
-	w.serve(withJobs)
-	equal(t, "long", code(w.result("long", w.submit("long", ``, ""))), "ok")
+	w.Serve(withJobs)
+	harness.Equal(t, "long", code(w.result("long", w.submit("long", ``, ""))), "ok")
 	w.settled()
-	equal(t, "runs", value[int](w, "SELECT last_value::int FROM tries"), 1)
+	harness.Equal(t, "runs", harness.Value[int](w.World, "SELECT last_value::int FROM tries"), 1)
 }
 
 // What somebody took and did not acknowledge in time is delivered again.
 func TestJobsAreDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add})
-	w.sql(accounts)
+	w.SQL(accounts)
 	w.consumer(500 * time.Millisecond)
 	id := w.submit("add", `{"params": {"n": 1}}`, "")
 	consumer, err := w.js.Consumer(t.Context(), "PGBRIDGE_JOBS", "pgbridge_jobs")
@@ -334,45 +362,75 @@ func TestJobsAreDeliveredAgain(t *testing.T) {
 	if _, err := consumer.Next(); err != nil { // and dies
 		t.Fatal(err)
 	}
-	w.serve(withJobs)
+	w.Serve(withJobs)
 	a := w.result("add", id)
-	equal(t, "the job", code(a), "ok")
-	equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
+	harness.Equal(t, "the job", code(a), "ok")
+	harness.Equal(t, "Pgbridge-Attempts", a.Header.Get("Pgbridge-Attempts"), "1")
 }
 
 func TestJobsAtTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"slow": "UPDATE account SET balance = balance + 1 WHERE id = 1; SELECT pg_sleep(@seconds)"})
-	w.sql(accounts)
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.Jobs.Concurrency = 1 })
-	first := w.submit("slow", `{"params": {"seconds": 1}}`, "")
+	w.SQL(accounts)
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Concurrency = 1 })
+	first := w.submit("slow", `{"params": {"seconds": 6}}`, "")
 	second := w.submit("slow", `{"params": {"seconds": 0}}`, "")
 	w.active(1, "pg_sleep")
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the job under way", code(w.result("slow", first)), "ok")
+	harness.Equal(t, "the job under way", code(w.result("slow", first)), "ok")
 	if w.word("slow", second) != nil {
 		t.Error("a job was begun after the stop")
 	}
-	w.serve(withJobs)
-	equal(t, "the other job", code(w.result("slow", second)), "ok")
+	w.Serve(withJobs)
+	harness.Equal(t, "the other job", code(w.result("slow", second)), "ok")
 }
 
 // A job whose grace is over is rolled back and left to the next process.
 func TestJobsOverTheGrace(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"slow": "UPDATE account SET balance = balance + 1 WHERE id = 1; SELECT pg_sleep(CASE nextval('tries') WHEN 1 THEN 60 ELSE 0 END)"})
-	w.sql(accounts + "; CREATE SEQUENCE tries")
-	r := w.serve(withJobs, func(c *txrunner.Config) { c.StopGrace = 100 * time.Millisecond })
+	w.SQL(accounts + "; CREATE SEQUENCE tries")
+	r := w.Serve(withJobs, func(c *txrunner.Config) { c.StopGrace = 100 * time.Millisecond })
 	id := w.submit("slow", ``, "")
 	w.active(1, "pg_sleep")
-	if err := r.stop(); err != nil {
+	if err := r.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	w.serve(withJobs)
+	w.Serve(withJobs)
 	a := w.result("slow", id)
-	equal(t, "the job", code(a), "ok")
-	equal(t, "Pgbridge-Attempts", a.header.Get("Pgbridge-Attempts"), "1")
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "101")
+	harness.Equal(t, "the job", code(a), "ok")
+	harness.Equal(t, "Pgbridge-Attempts", a.Header.Get("Pgbridge-Attempts"), "1")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "101")
+}
+
+// A job that takes its session with it, again and again, is given up, and the result
+// says why.
+func TestJobsThatEndTheirSessionAreGivenUp(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"suicide": "INSERT INTO tried VALUES (nextval('runs')); SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)", "add": add})
+	w.SQL(accounts + "; CREATE SEQUENCE runs; CREATE TABLE tried (n int)")
+	r := w.Serve(withJobs)
+	a := w.result("suicide", w.submit("suicide", ``, "deadly"))
+	harness.Equal(t, "the code", code(a), "unavailable")
+	if !strings.Contains(a.Body, "given up: 5 runs") || a.Error.Retryable {
+		t.Errorf("the result does not say why: %s", a.Body)
+	}
+	harness.Equal(t, "how often it was run", harness.Value[int](w.World, "SELECT last_value::int FROM runs"), 5)
+	w.settled()
+	testenv.Wait(t, harness.Patience, "the job to be counted", func() bool { return counted(t, r, "failed") == 1 })
+	harness.Equal(t, "counts that are left", harness.Value[int](w.World, "SELECT count(*)::int FROM pgbridge.message_id WHERE kind <> 'job'"), 0)
+}
+
+// A subject can hold bytes that PostgreSQL stores in no text.
+func TestJobsOfNamesThatAreNoText(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"one": "SELECT 1"})
+	w.Serve(withJobs)
+	w.submit("\xff", ``, "strange")
+	w.submit("one", ``, "after")
+	harness.Equal(t, "the code", code(w.result("%FF", "strange")), "not_found")
+	harness.Equal(t, "the next", code(w.result("one", "after")), "ok")
+	w.settled()
 }

@@ -4,21 +4,18 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
-const (
-	trialJobs     = 10_000
-	trialAccounts = 200
-)
+const trialAccounts = 200
 
 var trialScripts = map[string]string{"move": `-- isolation: serializable
 UPDATE account SET balance = balance - @amount WHERE id = @source;
@@ -30,29 +27,26 @@ INSERT INTO applied VALUES (@job);
 // once, has one result, and no money is lost or made.
 func TestJobsSurviveKills(t *testing.T) {
 	t.Parallel()
+	trialJobs := 10_000
+	if testing.Short() {
+		trialJobs = 3_000
+	}
 	w := newJobWorld(t, trialScripts)
-	w.sql(fmt.Sprintf(`CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
+	w.SQL(fmt.Sprintf(`CREATE TABLE account (id int PRIMARY KEY, balance int NOT NULL);
 		INSERT INTO account SELECT g, 1000 FROM generate_series(1, %d) g;
 		CREATE TABLE applied (job int NOT NULL)`, trialAccounts))
 	w.consumer(time.Second)
 	submitMany(t, w, trialJobs)
 
-	log := t.TempDir() + "/log"
-	t.Cleanup(func() {
-		if t.Failed() {
-			text, _ := os.ReadFile(log)
-			t.Logf("the processes' log ends with\n%s", text[max(0, len(text)-20_000):])
-		}
-	})
-	kills := killAndRestart(t, w, log)
+	kills := killAndRestart(t, w, trialJobs)
 	t.Logf("%d processes killed", kills)
 	if kills < 4 {
 		t.Errorf("%d processes were killed, want at least 4 to prove anything", kills)
 	}
-	equal(t, "sum of all balances", value[int](w, "SELECT sum(balance)::int FROM account"), trialAccounts*1000)
-	equal(t, "jobs applied", value[string](w, "SELECT count(*) || ' ' || count(DISTINCT job) || ' ' || min(job) || ' ' || max(job) FROM applied"),
+	harness.Equal(t, "sum of all balances", harness.Value[int](w.World, "SELECT sum(balance)::int FROM account"), trialAccounts*1000)
+	harness.Equal(t, "jobs applied", harness.Value[string](w.World, "SELECT count(*) || ' ' || count(DISTINCT job) || ' ' || min(job) || ' ' || max(job) FROM applied"),
 		fmt.Sprintf("%d %d 0 %d", trialJobs, trialJobs, trialJobs-1))
-	checkTrialResults(t, w)
+	checkTrialResults(t, w, trialJobs)
 }
 
 // submitMany publishes the jobs, every other one with an id of its own.
@@ -71,26 +65,26 @@ func submitMany(t *testing.T, w *world, n int) {
 	}
 	select {
 	case <-w.js.PublishAsyncComplete():
-	case <-time.After(patience):
+	case <-time.After(harness.Patience):
 		t.Fatal("the jobs were not stored in time")
 	}
-	equal(t, "jobs stored", w.info("PGBRIDGE_JOBS").State.Msgs, uint64(n))
+	harness.Equal(t, "jobs stored", w.info("PGBRIDGE_JOBS").State.Msgs, uint64(n))
 }
 
 // killAndRestart keeps two processes, kills one of them every few hundred jobs,
 // and returns how many it killed when no jobs are left.
-func killAndRestart(t *testing.T, w *world, log string) (kills int) {
+func killAndRestart(t *testing.T, w *world, trialJobs int) (kills int) {
 	t.Helper()
 	jobs := txrunner.Jobs{Stream: txrunner.JobStream{Create: true}, Results: txrunner.ResultStream{Create: true}, Attempts: 1000}
-	running := []*child{w.spawn(jobs, log), w.spawn(jobs, log)}
-	some := func() int { return 100 + rand.IntN(1000) }
+	running := []*testenv.Child{w.spawn(jobs), w.spawn(jobs)}
+	some := func() int { return 100 + rand.IntN(trialJobs/10) }
 	next := trialJobs - some()
-	testenv.Wait(t, 2*patience, "all jobs to be done", func() bool {
+	testenv.Wait(t, 5*harness.Patience, "all jobs to be done", func() bool {
 		left := int(w.info("PGBRIDGE_JOBS").State.Msgs)
 		if left < next {
 			i := rand.IntN(2)
-			running[i].kill()
-			running[i] = w.spawn(jobs, log)
+			running[i].Kill()
+			running[i] = w.spawn(jobs)
 			kills++
 			next = left - some()
 		}
@@ -99,11 +93,11 @@ func killAndRestart(t *testing.T, w *world, log string) (kills int) {
 	return kills
 }
 
-func checkTrialResults(t *testing.T, w *world) {
+func checkTrialResults(t *testing.T, w *world, trialJobs int) {
 	t.Helper()
 	state := w.info("PGBRIDGE_RESULTS").State
-	equal(t, "results", state.Msgs, uint64(trialJobs))
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	harness.Equal(t, "results", state.Msgs, uint64(trialJobs))
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
 	defer cancel()
 	results, err := w.js.OrderedConsumer(ctx, "PGBRIDGE_RESULTS", jetstream.OrderedConsumerConfig{})
 	if err != nil {

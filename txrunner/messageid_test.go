@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
@@ -20,7 +21,7 @@ var idScripts = map[string]string{
 func newIDWorld(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, idScripts)
-	w.sql(accounts + `; CREATE SEQUENCE calls;
+	w.SQL(accounts + `; CREATE SEQUENCE calls;
 		DO $$ BEGIN CREATE ROLE idclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		GRANT ALL ON account TO idclerk`)
 	return w
@@ -29,67 +30,67 @@ func newIDWorld(t *testing.T) *world {
 func TestMessageIDsAreRunOnce(t *testing.T) {
 	t.Parallel()
 	w := newIDWorld(t)
-	w.migrate()
-	w.serve()
+	w.Migrate()
+	w.Serve()
 	for _, name := range []string{"add", "limited", "notice", "look"} {
 		body := `{"params": {"n": 5}}`
 		if name == "notice" || name == "look" {
 			body = ``
 		}
-		first := w.ask("run."+name, body, "Nats-Msg-Id", "a.1")
-		if first.Error != nil || first.header.Get("Pgbridge-Replayed") != "" {
-			t.Fatalf("%s: %s %v", name, first.body, first.header)
+		first := w.Ask("run."+name, body, "Nats-Msg-Id", "a.1")
+		if first.Error != nil || first.Header.Get("Pgbridge-Replayed") != "" {
+			t.Fatalf("%s: %s %v", name, first.Body, first.Header)
 		}
 		for range 3 {
-			again := w.ask("run."+name, body, "Nats-Msg-Id", "a.1")
-			equal(t, name+" again", again.body, first.body)
-			equal(t, "Pgbridge-Replayed", again.header.Get("Pgbridge-Replayed"), "true")
+			again := w.Ask("run."+name, body, "Nats-Msg-Id", "a.1")
+			harness.Equal(t, name+" again", again.Body, first.Body)
+			harness.Equal(t, "Pgbridge-Replayed", again.Header.Get("Pgbridge-Replayed"), "true")
 		}
 	}
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "110")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "110")
 
 	e := w.fails("conflict", "run.add", `{"params": {"n": 6}}`, "Nats-Msg-Id", "a.1")
-	equal(t, "retryable", e.Retryable, false)
+	harness.Equal(t, "retryable", e.Retryable, false)
 	w.rows("as.alice.run.add", `{"params": {"n": 5}}`, "Nats-Msg-Id", "a.1") // her own id
-	equal(t, "another caller's", w.ask("as.mallory.run.add", `{"params": {"n": 0}}`, "Nats-Msg-Id", "a.1").header.Get("Pgbridge-Replayed"), "")
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "115")
+	harness.Equal(t, "another caller's", w.Ask("as.mallory.run.add", `{"params": {"n": 0}}`, "Nats-Msg-Id", "a.1").Header.Get("Pgbridge-Replayed"), "")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "115")
 
 	for range 2 { // errors are not stored
 		w.fails("sql_error", "run.fail", `{"params": {"id": 3}}`, "Nats-Msg-Id", "b")
 	}
 	w.fails("sql_error", "run.read", ``, "Nats-Msg-Id", "c") // nextval writes
 	w.fails("invalid_request", "run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", strings.Repeat("x", 257))
-	equal(t, "ids stored", value[int](w, "SELECT count(*)::int FROM pgbridge.message_id"), 6)
+	harness.Equal(t, "ids stored", harness.Value[int](w.World, "SELECT count(*)::int FROM pgbridge.message_id"), 6)
 }
 
 func TestSameMessageIDAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newIDWorld(t)
-	w.migrate()
-	w.serve()
-	w.serve() // another replica
+	w.Migrate()
+	w.Serve()
+	w.Serve() // another replica
 	var wg sync.WaitGroup
 	for range 50 {
 		wg.Go(func() {
-			a, err := w.try("run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "once")
+			a, err := w.Try("run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "once")
 			if err != nil || a.Error != nil || string(a.Results[0].Rows) != "[[101]]" {
-				t.Errorf("%v %s", err, a.body)
+				t.Errorf("%v %s", err, a.Body)
 			}
 		})
 	}
 	wg.Wait()
-	equal(t, "the balance", value[string](w, "SELECT balance::text FROM account WHERE id = 1"), "101")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "101")
 }
 
 func TestMessageIDsNeedTheirTable(t *testing.T) {
 	t.Parallel()
 	w := newIDWorld(t)
-	w.serve()
+	w.Serve()
 	e := w.fails("denied", "run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "a")
 	if !strings.Contains(e.Message, "pgbridge migrate") {
 		t.Errorf("message %q does not name pgbridge migrate", e.Message)
 	}
 	w.rows("run.add", `{"params": {"n": 1}}`)
-	w.sql(txrunner.MigrationSQL())
+	w.SQL(txrunner.MigrationSQL())
 	w.rows("run.add", `{"params": {"n": 1}}`, "Nats-Msg-Id", "a")
 }

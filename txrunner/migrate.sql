@@ -2,8 +2,6 @@
 -- The PostgreSQL user that pgbridge runs as needs, unless it owns them:
 --   GRANT USAGE ON SCHEMA pgbridge TO …;
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON pgbridge.message_id TO …;
-CREATE SCHEMA IF NOT EXISTS pgbridge;
-
 CREATE TABLE IF NOT EXISTS pgbridge.message_id (
     prefix     text NOT NULL,
     caller     text NOT NULL,
@@ -12,7 +10,7 @@ CREATE TABLE IF NOT EXISTS pgbridge.message_id (
     id         text NOT NULL,
     request    text NOT NULL,
     reply      text,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     PRIMARY KEY (prefix, caller, kind, script, id)
 );
 COMMENT ON TABLE pgbridge.message_id IS 'Requests that were committed, by message id, and their replies';

@@ -7,15 +7,22 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pgbridge/pgbridge/internal/postgres"
+	"github.com/pgbridge/pgbridge/internal/session"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
+
+const purgeIDsSQL = `DELETE FROM pgbridge.message_id WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY(
+	SELECT ctid FROM pgbridge.message_id
+	WHERE prefix OPERATOR(pg_catalog.=) $1::pg_catalog.text AND pg_catalog.starts_with(kind, 'job') OPERATOR(pg_catalog.=) $3::boolean
+	AND created_at OPERATOR(pg_catalog.<) LEAST(pg_catalog.now() OPERATOR(pg_catalog.-) $2::interval, $4::pg_catalog.timestamptz) LIMIT 1000))`
 
 // purgeIDs deletes old message ids until ctx ends.
 func (r *Runner) purgeIDs(ctx context.Context) error {
 	for {
 		if err := r.purge(ctx); err != nil && ctx.Err() == nil && postgres.SQLState(err) != "42P01" && postgres.SQLState(err) != "3F000" {
-			r.config.Logger.Warn("old message ids stay for now", zap.Error(err), zap.Duration("backoff", purgePause))
+			r.config.Logger.Warn("old message ids were not deleted, retrying", zap.Error(err), zap.Duration("backoff", purgePause))
 		}
-		if !sleep(ctx, purgePause) {
+		if !wait.For(ctx, purgePause) {
 			return nil
 		}
 	}
@@ -26,7 +33,7 @@ func (r *Runner) purge(ctx context.Context) error {
 	if err := r.purgeKind(ctx, "f", "infinity"); err != nil {
 		return err
 	}
-	if before := r.jobs.purgeable(ctx); before != "" {
+	if before := r.jobs.Purgeable(ctx); before != "" {
 		return r.purgeKind(ctx, "t", before)
 	}
 	return nil
@@ -43,22 +50,15 @@ func (r *Runner) purgeKind(ctx context.Context, jobs, before string) error {
 }
 
 func (r *Runner) purgeSome(ctx context.Context, jobs, before string) (int64, error) {
-	conn, err := r.runs.pool.Acquire(ctx)
+	s, err := r.runs.Acquire(ctx, ownWork, session.Ourselves)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Release()
-	keep := append(milliseconds(r.config.KeepMessageIDs), " milliseconds"...)
+	defer s.GiveBack(false)
+	keep := append(session.Milliseconds(r.config.KeepMessageIDs), " milliseconds"...)
 	var tag pgconn.CommandTag
-	f := flow{session: sessionOf(conn.Conn().PgConn())}
-	f.open(ctx)
-	defer f.close()
-	f.neutral()
-	f.own(stepShow, purgeIDsSQL, []byte(r.config.Prefix), keep, []byte(jobs), []byte(before))
-	err = f.sync(func(s step, result any) (err error) {
-		if r, ok := result.(*pgconn.ResultReader); ok && s.kind == stepShow {
-			tag, err = r.Close()
-		}
+	err = s.Ask(ctx, 0, purgeIDsSQL, [][]byte{[]byte(r.config.Prefix), keep, []byte(jobs), []byte(before)}, func(result *session.Result) (err error) {
+		tag, err = result.Close()
 		return err
 	})
 	return tag.RowsAffected(), err

@@ -2,78 +2,115 @@ package txrunner
 
 import (
 	"context"
-	"crypto/rand"
-	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
-
+	"github.com/pgbridge/pgbridge/internal/answers"
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pinned"
 	"github.com/pgbridge/pgbridge/internal/postgres"
-	"github.com/pgbridge/pgbridge/internal/script"
+	"github.com/pgbridge/pgbridge/internal/problem"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/session"
+	"github.com/pgbridge/pgbridge/txrunner/internal/captures"
+	"github.com/pgbridge/pgbridge/txrunner/internal/jobs"
 )
 
 const (
-	// maxBufferBytes is the largest reply whose memory is used again.
-	maxBufferBytes = 256 << 10
-	settlePause    = time.Second
-	purgePause     = 10 * time.Minute
+	purgePause = 10 * time.Minute
+	lookAgain  = 5 * time.Second // at scripts, after PostgreSQL was away
 )
 
 // Runner serves scripts and transactions of one database. Its methods are safe
 // for concurrent use. It is a Prometheus collector.
 type Runner struct {
-	config      Config
-	settings    *postgres.Settings
-	sqlSettings *postgres.Settings // nil: the same
-	scripts     *scripts
-	service     *service.Service
-	verbs       []verb
-	metrics     *metrics
-	gauges      gauges
-	pins        *pins
-	jobs        *jobs          // nil: none are taken
-	buffers     sync.Pool      // *[]byte
-	background  sync.WaitGroup // connections being cleaned
+	config       Config
+	settings     *postgres.Settings
+	sqlSettings  *postgres.Settings // nil: the same
+	scripts      *scripts
+	service      *service.Service
+	verbs        []verb
+	metrics      *metrics
+	gauges       gauges
+	answers      answers.Answers
+	extensions   []*pinned.Extension
+	transactions *pinned.Transactions
+	memory       *budget.Budget // what requests hold
+	captures     captures.Watch
+	jobs         *jobs.Jobs // nil: none are taken
+	buffers      sync.Pool  // *[]byte
 
-	database atomic.Pointer[string] // its identity; nil: not known yet
+	home    *session.Home    // of requests
+	sqlHome *session.Home    // of those with their own SQL; nil: the same
+	apart   *problem.Problem // another replica serves from another server
+	rival   rival            // that one, as it was seen last
 
 	// Made by Run. Until then there are none.
-	opened atomic.Bool
-	runs   *connections
-	pinned *connections
-	sql    *connections // nil: runs are
-	work   *connections // for jobs, so that requests need not wait for them; nil: there are none
+	opened  atomic.Bool
+	stopped atomic.Bool // it is over, or about to be
+	runs    *session.Pool
+	pinned  *session.Pool
+	sql     *session.Pool // nil: runs are
+	work    *session.Pool // for jobs, so that requests need not wait for them; nil: there are none
 }
 
-// New validates the configuration, reads the scripts and returns a Runner that
-// Run starts. It connects to nothing. Its error joins one *ConfigError for each
-// fault. A faulty script is none: see [Runner.ScriptFaults].
-func New(config Config) (*Runner, error) {
-	config = config.withDefaults()
-	var f faults
-	if config.Requests == nil {
-		f.add("nats", "no connection")
+// pools lists the pools that are open.
+func (r *Runner) pools() []*session.Pool {
+	if !r.opened.Load() {
+		return nil
 	}
-	r := &Runner{config: config, metrics: newMetrics(), gauges: newGauges()}
-	r.buffers.New = func() any { return new([]byte) }
-	r.parseSettings(&f)
-	if err := errors.Join(append(f, config.Validate())...); err != nil {
-		return nil, err
-	}
-	r.scripts = &scripts{folder: config.Scripts, maxTimeout: config.MaxTimeout, log: config.Logger}
-	var faulty script.Errors
-	if err := r.scripts.load(); err != nil && !errors.As(err, new(*script.Error)) && !errors.As(err, &faulty) {
-		return nil, &ConfigError{Key: "scripts", Err: err}
-	}
-	return r, r.assemble()
+	all := []*session.Pool{r.runs, r.pinned, r.sql, r.work}
+	return slices.DeleteFunc(all, func(p *session.Pool) bool { return p == nil })
 }
+
+// poolFor returns the connections that a program runs on, where others is what
+// it is for scripts.
+func (r *Runner) poolFor(p *execution.Program, others *session.Pool) *session.Pool {
+	if p.AdHoc && r.sql != nil {
+		return r.sql
+	}
+	return others
+}
+
+// replyLimit is how long a reply's body may be.
+func (r *Runner) replyLimit() int { return int(r.config.Requests.MaxPayload()) - execution.Reserve }
+
+// rival is a replica that serves the prefix from another server. The zero value is none.
+type rival struct{ id, server string }
+
+// verb is a kind of request: <prefix>.<name>[.<script>], the same for a caller,
+// and, where it can be one, <tx>.<name>[.<script>] in a pinned transaction and the
+// job <prefix>.job.<name>.<script>.
+type verb struct {
+	name   string
+	names  bool // it may name a script
+	bare   bool // it may name none
+	pinned bool // it can come on a pinned transaction
+	serve  func(ctx context.Context, to target, request *service.Request)
+	// job does the same for a job and returns the body of its result; nil: there
+	// are no such jobs.
+	job func(ctx context.Context, to target, id *execution.MessageID, request *service.Request) ([]byte, error)
+}
+
+// target is what the subject of a request says.
+type target struct {
+	caller string              // empty: nobody vouches for one
+	script string              // empty: the request brings its own SQL
+	tx     *pinned.Transaction // nil: none that a client has begun
+}
+
+// kindRun is the verb of runs, and the kind under which their message ids are
+// stored.
+const kindRun = "run"
+
+const (
+	// ownWork is the owner of what this process asks by itself, or answers from
+	// PostgreSQL's catalogs.
+	ownWork = "pgbridge"
+)
 
 func (r *Runner) parseSettings(f *faults) {
 	parse := func(key, connString, passwordFile string) *postgres.Settings {
@@ -88,168 +125,3 @@ func (r *Runner) parseSettings(f *faults) {
 		r.sqlSettings = parse("sql.url", own.ConnString, own.PasswordFile)
 	}
 }
-
-func (r *Runner) assemble() (err error) {
-	r.service, err = service.New(r.config.Requests, service.Config{
-		Name: serviceName, Version: r.config.Version, Description: "PostgreSQL scripts and transactions on NATS",
-		Metadata: r.metadata, ReplyPrefixes: r.config.ReplyPrefixes, StopGrace: r.config.StopGrace, Logger: r.config.Logger,
-	})
-	if err != nil {
-		return err
-	}
-	r.pins = newPins(r, strings.ToLower(rand.Text()[:10]))
-	r.verbs = r.allVerbs()
-	if r.jobs, err = newJobs(r); err != nil {
-		return err
-	}
-	return r.register()
-}
-
-func (r *Runner) metadata() map[string]string {
-	m := map[string]string{metadataPrefix: r.config.Prefix}
-	if database := r.database.Load(); database != nil {
-		m[metadataDatabase] = *database
-	}
-	return m
-}
-
-// Run serves until ctx ends. Then it takes no more requests, waits for those it
-// has, for StopGrace at most, rolls the pinned transactions back and returns
-// nil. It waits for servers that are away, for ever. It blocks and may be
-// called once. It returns an error when PostgreSQL refuses the credentials, a
-// stream captures the requests, another database is served under the prefix,
-// or the NATS connection was closed.
-func (r *Runner) Run(ctx context.Context) error {
-	defer r.closePools()
-	if err := r.openPools(ctx); err != nil {
-		return err
-	}
-	if ready, err := r.settle(ctx); !ready {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return r.service.Run(ctx) })
-	group.Go(func() error { return r.stopPins(ctx) })
-	group.Go(func() error { return r.jobs.run(ctx) })
-	group.Go(func() error { return r.scripts.watch(ctx, r.config.ScriptsPoll) })
-	group.Go(func() error { return r.runs.watch(ctx) })
-	group.Go(func() error { return r.purgeIDs(ctx) })
-	group.Go(func() error { return r.logFaults(ctx) })
-	r.config.Logger.Info("requests are served", zap.String("subject", r.config.Prefix+".>"), zap.String("replica", r.pins.replica))
-	err := group.Wait()
-	r.background.Wait()
-	return err
-}
-
-func (r *Runner) openPools(ctx context.Context) (err error) {
-	defer r.opened.Store(true)
-	c := r.config
-	if r.runs, err = openConnections(ctx, "run", r.settings, c.RunConnections, c.MaxTimeout, c.MaxTimeout); err != nil {
-		return err
-	}
-	if r.pinned, err = openConnections(ctx, "pinned", r.settings, c.PinnedConnections, c.Lifetime, c.IdleTimeout); err != nil {
-		return err
-	}
-	if r.sqlSettings != nil {
-		if r.sql, err = openConnections(ctx, "sql", r.sqlSettings, c.SQL.Connections, c.MaxTimeout, c.MaxTimeout); err != nil {
-			return err
-		}
-	}
-	if c.Jobs != nil {
-		r.work, err = openConnections(ctx, "jobs", r.settings, c.Jobs.Concurrency, c.MaxTimeout, c.MaxTimeout)
-	}
-	return err
-}
-
-func (r *Runner) closePools() {
-	for _, c := range r.pools() {
-		c.pool.Close()
-	}
-}
-
-// pools lists the pools that are open.
-func (r *Runner) pools() []*connections {
-	if !r.opened.Load() {
-		return nil
-	}
-	all := []*connections{r.runs, r.pinned, r.sql, r.work}
-	return slices.DeleteFunc(all, func(c *connections) bool { return c == nil })
-}
-
-// connectionsFor returns the connections that a program runs on.
-func (r *Runner) connectionsFor(p *program) *connections {
-	if p.adhoc && r.sql != nil {
-		return r.sql
-	}
-	return r.runs
-}
-
-// settle waits for both servers and looks whether serving is safe. It reports
-// false when it is not, or ctx has ended.
-func (r *Runner) settle(ctx context.Context) (bool, error) {
-	for ctx.Err() == nil {
-		database, err := r.identify(ctx)
-		if postgres.Refused(err) {
-			return false, err
-		}
-		if err == nil && r.config.Requests.IsConnected() {
-			r.database.Store(&database)
-			if err := errors.Join(r.config.Captured(ctx), r.contested(ctx, database)); err != nil {
-				return false, fmt.Errorf("serve %s: %w", r.config.Prefix, err)
-			}
-			return true, nil
-		}
-		if err != nil {
-			r.config.Logger.Debug("waiting for PostgreSQL", zap.Error(err))
-		}
-		sleep(ctx, settlePause)
-	}
-	return false, nil
-}
-
-// stopPins ends the pinned transactions when ctx has ended.
-func (r *Runner) stopPins(ctx context.Context) error {
-	<-ctx.Done()
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.config.StopGrace)
-	defer cancel()
-	r.pins.stop(grace)
-	return nil
-}
-
-// logFaults has PostgreSQL look at all scripts, once.
-func (r *Runner) logFaults(ctx context.Context) error {
-	for _, fault := range r.checkPrepared(ctx) {
-		if ctx.Err() == nil {
-			r.config.Logger.Warn("a script is faulty", zap.Error(fault))
-		}
-	}
-	return nil
-}
-
-// Reload reads the scripts folder at once. A faulty file keeps the form it had;
-// the error joins all faults. Run does the same when the folder changes.
-func (r *Runner) Reload() error { return r.scripts.load() }
-
-// ScriptFaults returns the faults of the scripts folder, each with its file and
-// place, as the last look at it found them.
-func (r *Runner) ScriptFaults() []error { return r.scripts.known() }
-
-// Problems says what keeps the runner from being ready, a line each: a server
-// that is away, a subject that is not subscribed, a script that has never been
-// good.
-func (r *Runner) Problems() []string {
-	problems := r.service.Problems()
-	for _, c := range r.pools() {
-		if p := c.problem.Load(); p != nil && c == r.runs {
-			problems = append(problems, "PostgreSQL, requests: "+*p)
-		}
-	}
-	if !r.config.Requests.IsConnected() {
-		problems = append(problems, "NATS, requests: "+strings.ToLower(r.config.Requests.Status().String()))
-	}
-	problems = append(problems, r.jobs.problems()...)
-	return append(problems, r.scripts.missing()...)
-}
-
-// replyLimit is how long a reply's body may be.
-func (r *Runner) replyLimit() int { return int(r.config.Requests.MaxPayload()) - replyReserve }

@@ -12,7 +12,10 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/part"
 	"github.com/pgbridge/pgbridge/internal/script"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // scripts are the programs of a folder. A file that becomes faulty keeps the
@@ -21,13 +24,20 @@ type scripts struct {
 	folder     string
 	maxTimeout time.Duration
 	log        *zap.Logger
+	loaded     func(faults int) // is told of each change; nil: nobody
 
-	programs atomic.Pointer[map[string]*program]
+	programs atomic.Pointer[map[string]*execution.Program]
+	changed  wait.Signal // programs are others
 
-	mu      sync.Mutex // guards what follows, and serializes loading
-	loaded  script.Scripts
-	faults  []error
-	pending *reading // a change that was found once; nil: none
+	mu     sync.Mutex // guards what follows, and serializes loading
+	found  *wait.Settled[reading]
+	faults []error
+}
+
+// newScripts returns the scripts of a folder that was not read yet; an empty name
+// is that of none.
+func newScripts(folder string, maxTimeout time.Duration, log *zap.Logger) *scripts {
+	return &scripts{folder: folder, maxTimeout: maxTimeout, log: log, changed: wait.NewSignal(), found: wait.NewSettled(reading{}, sameReading)}
 }
 
 // reading is what was found in the folder.
@@ -36,82 +46,80 @@ type reading struct {
 	err    error
 }
 
+func sameReading(a, b reading) bool {
+	return maps.Equal(a.loaded, b.loaded) && fmt.Sprint(a.err) == fmt.Sprint(b.err)
+}
+
 // load reads the folder and takes over what it finds. Unchanged files keep
 // their programs, and so what connections have prepared of them. The error
 // joins all faults.
 func (s *scripts) load() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	loaded, err := s.read(s.loaded)
-	s.pending = nil
-	s.take(loaded, err)
-	return err
+	now := s.read(s.found.Value().loaded)
+	s.found.Set(now)
+	s.take(now)
+	return now.err
 }
 
-// poll reads the folder and takes over a change that it finds a second time: a
-// file may be half written when it is read, and half a script can be valid.
+// poll reads the folder and takes over a change that it finds a second time.
 func (s *scripts) poll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pending != nil {
-		loaded, err := s.read(s.pending.loaded)
-		if maps.Equal(loaded, s.pending.loaded) && fmt.Sprint(err) == fmt.Sprint(s.pending.err) {
-			s.take(loaded, err)
-			s.pending = nil
-			return
-		}
-	}
-	loaded, err := s.read(s.loaded)
-	s.pending = &reading{loaded, err}
-	if maps.Equal(loaded, s.loaded) && fmt.Sprint(err) == fmt.Sprint(errors.Join(s.faults...)) {
-		s.pending = nil
+	if now := s.read(s.found.Latest().loaded); s.found.Read(now) {
+		s.take(now)
 	}
 }
 
-func (s *scripts) read(last script.Scripts) (script.Scripts, error) {
+func (s *scripts) read(last script.Scripts) reading {
 	if s.folder == "" {
-		return nil, nil
+		return reading{}
 	}
 	loaded, err := script.Load(s.folder, last)
-	return loaded, errors.Join(faultsIn(err)...)
+	return reading{loaded, errors.Join(faultsIn(err)...)}
 }
 
-func (s *scripts) take(loaded script.Scripts, err error) {
-	if s.programs.Load() == nil || !maps.Equal(loaded, s.loaded) {
-		s.replace(loaded)
+// take makes programs of what was found.
+func (s *scripts) take(now reading) {
+	old := s.programs.Load()
+	changed := old == nil || !s.holds(*old, now.loaded)
+	if changed {
+		s.replace(now.loaded)
 	}
-	s.report(err)
+	if faults := faultsIn(now.err); s.loaded != nil && (changed || len(faults) > 0) {
+		s.loaded(len(faults))
+	}
+	s.report(now.err)
 }
 
-// watch polls until ctx ends. A folder that takes long to read is read less
-// often, so that it costs little in any case.
+// holds reports whether programs are those of the scripts.
+func (s *scripts) holds(programs map[string]*execution.Program, loaded script.Scripts) bool {
+	return maps.EqualFunc(programs, loaded, func(p *execution.Program, one *script.Script) bool { return p.Script.Script == one })
+}
+
+// watch polls until ctx ends.
 func (s *scripts) watch(ctx context.Context, every time.Duration) error {
-	if s.folder == "" || every < 0 {
-		return nil
-	}
-	for pause := every; sleep(ctx, pause); {
-		began := time.Now()
-		s.poll()
-		pause = max(every, 50*time.Since(began))
+	if s.folder != "" {
+		wait.Poll(ctx, every, s.poll)
 	}
 	return nil
 }
 
 func (s *scripts) replace(loaded script.Scripts) {
-	old := map[string]*program{}
+	old := map[string]*execution.Program{}
 	if p := s.programs.Load(); p != nil {
 		old = *p
 	}
-	programs := make(map[string]*program, len(loaded))
+	programs := make(map[string]*execution.Program, len(loaded))
 	for name, one := range loaded {
-		if p := old[name]; p != nil && p.Script == one {
+		if p := old[name]; p != nil && p.Script.Script == one {
 			programs[name] = p
 		} else {
-			programs[name] = newProgram(one, s.maxTimeout)
+			programs[name] = execution.NewProgram(one, s.maxTimeout)
 		}
 	}
 	s.programs.Store(&programs)
-	s.loaded = loaded
+	s.changed.Raise()
 	s.log.Info("scripts loaded", zap.Int("scripts", len(programs)))
 }
 
@@ -120,7 +128,7 @@ func (s *scripts) report(err error) {
 	faults := faultsIn(err)
 	for _, fault := range faults {
 		if !slices.ContainsFunc(s.faults, func(old error) bool { return old.Error() == fault.Error() }) {
-			s.log.Error("a script is faulty; its last good form, if any, stays", zap.Error(fault))
+			s.log.Error("a script is faulty; its last good version, if any, stays in use", zap.Error(fault))
 		}
 	}
 	s.faults = faults
@@ -148,7 +156,7 @@ func (s *scripts) known() []error {
 	return slices.Clone(s.faults)
 }
 
-func (s *scripts) get(name string) *program { return (*s.programs.Load())[name] }
+func (s *scripts) get(name string) *execution.Program { return (*s.programs.Load())[name] }
 
 // names returns all names in order.
 func (s *scripts) names() []string { return slices.Sorted(maps.Keys(*s.programs.Load())) }
@@ -157,9 +165,9 @@ func (s *scripts) names() []string { return slices.Sorted(maps.Keys(*s.programs.
 func (s *scripts) missing() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	good := make(map[string]bool, len(s.loaded))
+	good := make(map[string]bool)
 	if len(s.faults) > 0 {
-		for _, one := range s.loaded {
+		for _, one := range s.found.Value().loaded {
 			good[one.File] = true
 		}
 	}
@@ -169,7 +177,7 @@ func (s *scripts) missing() []string {
 		if errors.As(fault, &at) && good[at.File] {
 			continue
 		}
-		lines = append(lines, "scripts: "+fault.Error())
+		lines = append(lines, part.Scripts.Problem(fault.Error()))
 	}
 	return lines
 }

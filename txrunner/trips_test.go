@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
@@ -18,14 +19,14 @@ func TestRoundTrips(t *testing.T) {
 		"temp":    "CREATE TEMP TABLE scratch (id int) ON COMMIT DROP; INSERT INTO scratch VALUES (@n); SELECT * FROM scratch",
 		"nothing": "SAVEPOINT a; RELEASE a",
 	})
-	w.sql(accounts + "; DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON account TO clerk")
-	w.migrate()
-	counter, through := testenv.NewTripCounter(t, w.pg)
-	w.serve(func(c *txrunner.Config) {
-		c.ConnString, c.RunConnections, c.PinnedConnections, c.ScriptsPoll = through, 1, 1, -1
+	w.SQL(accounts + "; DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON account TO clerk")
+	w.Migrate()
+	counter, through := testenv.NewTripCounter(t, w.Postgres)
+	w.Serve(func(c *txrunner.Config) {
+		c.ConnString, c.RunConnections, c.PinnedConnections, c.Share, c.ScriptsPoll = through, 1, 1, 1, -1
 	})
-	testenv.Wait(t, patience, "the check of the scripts to end", func() bool {
-		return value[int](w, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgbridge'") == 1
+	testenv.Wait(t, harness.Patience, "the check of the scripts to end", func() bool {
+		return harness.Value[int](w.World, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'pgbridge'") == 1
 	})
 	params := `{"params": {"n": 1}}`
 	for _, c := range []struct {
@@ -49,35 +50,44 @@ func TestRoundTrips(t *testing.T) {
 				headers = append(headers, fmt.Sprint(id))
 			}
 			before := counter.Trips()
-			if a := w.ask("run."+c.script, c.body, headers...); a.Error != nil {
+			if a := w.Ask("run."+c.script, c.body, headers...); a.Error != nil {
 				t.Fatalf("%s: %+v", c.what, *a.Error)
 			}
 			return counter.Trips() - before
 		}
 		ask() // prepares
-		least := ask()
-		for range 4 { // a probe or a reset may come in between
-			least = min(least, ask())
-		}
+		least := leastTrips(c.want, ask)
 		tidied := c.script == "temp" && least == c.want-1 // before or after the reply
 		if least != c.want && !tidied {
 			t.Errorf("%s: %d round trips, want %d", c.what, least, c.want)
 		}
 	}
-	tx := w.ask("begin", ``).Tx
+	tx := w.Ask("begin", ``).Tx
 	for _, verb := range []struct {
 		name, body string
 	}{{"run.write", params}, {"run.both", ``}, {"savepoint", `{"name": "s"}`}, {"rollback_to", `{"name": "s"}`}} {
-		least := int64(10)
-		for range 3 {
+		least := leastTrips(1, func() int64 {
 			before := counter.Trips()
-			if a := w.ask(tx+"."+verb.name, verb.body); a.Error != nil {
+			if a := w.Ask(tx+"."+verb.name, verb.body); a.Error != nil {
 				t.Fatalf("%s: %+v", verb.name, *a.Error)
 			}
-			least = min(least, counter.Trips()-before)
-		}
+			return counter.Trips() - before
+		})
 		if least != 1 {
 			t.Errorf("%s in a transaction: %d round trips, want 1", verb.name, least)
 		}
 	}
+}
+
+// leastTrips asks until one request took no more round trips than it should:
+// probes and resets come in between, on a busy machine every time for a while.
+func leastTrips(want int64, ask func() int64) int64 {
+	least := ask()
+	for range 200 {
+		if least <= want {
+			break
+		}
+		least = min(least, ask())
+	}
+	return least
 }

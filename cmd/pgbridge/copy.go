@@ -1,8 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
-	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/client"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/console"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/params"
 )
 
 type copyCmd struct {
@@ -37,11 +40,11 @@ cannot be resumed. Exits with 1 then.
 
 Examples:
 
-    pgbridge copy export_orders since=2026-01-01 -o orders.csv
+    pgbridge copy export_orders customer=Ada -o orders.csv
     pgbridge copy import_orders orders.csv
     gunzip -c orders.csv.gz | pgbridge copy import_orders
-    pgbridge copy export_orders since=2026-01-01 | gzip > orders.csv.gz
-    pgbridge copy export_orders since=2026-01-01 --object exports/orders.csv
+    pgbridge copy export_orders customer=Ada | gzip > orders.csv.gz
+    pgbridge copy export_orders customer=Ada --object exports/orders.csv
     pgbridge copy import_orders --object imports/orders.csv --job --id orders-2026-11
     pgbridge copy --sql 'COPY (SELECT 1) TO STDOUT'`
 }
@@ -52,13 +55,12 @@ func (cmd copyCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	run := runCmd{clientFlags: cmd.clientFlags, SQL: cmd.SQL, As: cmd.As, Timeout: cmd.Timeout, ID: cmd.ID}
-	connected, err := run.connect(p, "copy")
+	r, err := cmd.connect(p, "copy", cmd.As)
 	if err != nil {
 		return err
 	}
-	defer connected.nc.Close()
-	k := &copyClient{runClient: connected, copyCmd: cmd, file: file, begun: time.Now()}
+	defer r.close()
+	k := &copying{copyCmd: cmd, remote: r, file: file, begun: time.Now()}
 	return k.report(k.copy(ctx, what))
 }
 
@@ -69,13 +71,14 @@ func (cmd copyCmd) invocation(p *process) (what invocation, file string, err err
 		if len(args) == 0 || strings.Contains(args[0], "=") {
 			return what, "", errors.New("name a script, or give --sql")
 		}
-		what.script, args = args[0], args[1:]
+		what.name, args = args[0], args[1:]
 	}
-	var params []string
+	what.sql, what.timeout = cmd.SQL, cmd.Timeout
+	var named []string
 	for _, arg := range args {
 		switch {
 		case strings.Contains(arg, "=") && !strings.Contains(strings.SplitN(arg, "=", 2)[0], "/"):
-			params = append(params, arg)
+			named = append(named, arg)
 		case file != "":
 			return what, "", fmt.Errorf("two files are named: %s and %s", file, arg)
 		default:
@@ -97,107 +100,62 @@ func (cmd copyCmd) invocation(p *process) (what invocation, file string, err err
 	case file != "" && cmd.Output != "":
 		return what, "", errors.New("a copy is either in, from a file, or out, with -o")
 	}
-	what.params, err = readParams(params, p.stdin)
+	what.params, err = params.Read(named, p.stdin)
 	return what, file, err
 }
 
-// copyClient does one copy.
-type copyClient struct {
-	*runClient
-	copyCmd
-	file  string // to copy in; empty: none was named
-	begun time.Time
+// copying is one copy.
+type copying struct {
+	copyCmd copyCmd
+	remote  *remote
+	file    string // to copy in; empty: none was named
+	begun   time.Time
 }
 
-// copyOpening is what the answer to the request says.
-type copyOpening struct {
-	ID          string         `json:"id"`
-	Tx          string         `json:"tx"`
-	Data        string         `json:"data"`
-	ChunkBytes  int            `json:"chunk_bytes"`
-	WindowBytes int            `json:"window_bytes"`
-	StallMS     int64          `json:"stall_ms"`
-	Error       *service.Error `json:"error"`
-
-	Rows  int64 `json:"rows"` // with an object, which is all there is
-	Bytes int64 `json:"bytes"`
-}
-
-// copied is what was copied.
-type copied struct{ rows, bytes int64 }
-
-// copyError is why nothing was copied. A nil reason is the server's word.
-type copyError struct {
-	failure *service.Error // nil: it is not the server's
-	err     error
-}
-
-func (e *copyError) Error() string {
-	if e.failure != nil {
-		return fmt.Sprintf("%s: %s", e.failure.Code, e.failure.Message)
-	}
-	return e.err.Error()
-}
-
-func (e *copyError) Unwrap() error { return e.err }
-
-// job leaves the copy to a worker and waits for its last word.
-func (k *copyClient) job(ctx context.Context, script string, body []byte) (copied, error) {
-	result, err := k.sendJob(ctx, "copy", script, body)
+// copy copies, and gives the output its name when all of it is there.
+func (k *copying) copy(ctx context.Context, what invocation) (*client.Copied, error) {
+	script, err := k.remote.script(ctx, what)
 	if err != nil {
-		return copied{}, &copyError{err: errors.Join(err, errOutcomeUnknown)} // it may be in the stream
+		return nil, err
 	}
-	var o copyOpening
-	if err := json.Unmarshal(result.Data, &o); err != nil {
-		return copied{}, fmt.Errorf("read the result of a job: %w", err)
+	in, err := k.direction(ctx, what.name)
+	if err != nil {
+		return nil, err
 	}
-	if o.Error != nil {
-		return copied{}, &copyError{failure: o.Error}
+	ctx, done := k.remote.whileAllowed(ctx)
+	defer done()
+	if k.copyCmd.Object != "" {
+		return k.object(ctx, script)
 	}
-	return copied{o.Rows, o.Bytes}, nil
+	if in {
+		return k.in(ctx, script)
+	}
+	n, err := k.out(ctx, script)
+	if errors.Is(err, client.ErrDirection) && k.copyCmd.Output == "" { // nobody could tell before
+		return k.in(ctx, script)
+	}
+	return n, err
 }
 
-// copy copies, and gives the output its name when all of it is there. The
-// output is opened before anything is asked for: what the script copies out it
-// may delete as well.
-func (k *copyClient) copy(ctx context.Context, what invocation) (copied, error) {
-	if err := k.direction(ctx, what.script); err != nil {
-		return copied{}, err
+// direction says whether to copy in. A file tells, or the script's kind; a user
+// who may copy need not be allowed to ask for that. A file that does not go with
+// the kind is refused before anything is asked for.
+func (k *copying) direction(ctx context.Context, script string) (in bool, err error) {
+	if script == "" || k.copyCmd.Object != "" {
+		return k.file != "", nil
 	}
-	to, err := k.output()
-	if err != nil {
-		return copied{}, err
+	d, err := k.remote.describe(ctx, script)
+	if err != nil || d.Info.Kind != client.KindCopyIn && d.Info.Kind != client.KindCopyOut {
+		return k.file != "", nil
 	}
-	n, err := k.exchange(ctx, what, to)
-	if err != nil {
-		to.discard()
-		return n, err
-	}
-	return n, to.keep()
-}
-
-// direction refuses a file that does not go with the script before anything is
-// asked for. A user who may copy need not be allowed to ask for a script's kind:
-// then it is found out later.
-func (k *copyClient) direction(ctx context.Context, script string) error {
-	if script == "" || k.file == "" && k.Output == "" {
-		return nil
-	}
-	reply, err := k.request(ctx, nats.NewMsg(k.runClient.subject("describe", script)), answerLimit)
-	if err != nil {
-		return nil
-	}
-	var described struct{ Kind string }
-	if err := json.Unmarshal(reply.Data, &described); err != nil || !strings.HasPrefix(described.Kind, "copy ") {
-		return nil
-	}
-	return k.suits(described.Kind == "copy in")
+	in = d.Info.Kind == client.KindCopyIn
+	return in, k.suits(in)
 }
 
 // suits refuses a file of the wrong direction.
-func (k *copyClient) suits(in bool) error {
+func (k *copying) suits(in bool) error {
 	switch {
-	case in && k.Output != "":
+	case in && k.copyCmd.Output != "":
 		return &usageError{errors.New("-o: the script copies into PostgreSQL, and not out of it")}
 	case !in && k.file != "":
 		return &usageError{fmt.Errorf("%s: the script copies out of PostgreSQL, and not into it; -o names the output", k.file)}
@@ -205,84 +163,72 @@ func (k *copyClient) suits(in bool) error {
 	return nil
 }
 
-// exchange sends the request and does what the answer says.
-func (k *copyClient) exchange(ctx context.Context, what invocation, output io.Writer) (copied, error) {
-	body, err := k.requestBody(ctx, what)
+// object copies from or to an object, as a job if that was asked for.
+func (k *copying) object(ctx context.Context, script client.Script) (*client.Copied, error) {
+	bucket, name, _ := strings.Cut(k.copyCmd.Object, "/")
+	object := client.Object{Bucket: bucket, Name: name}
+	o := client.CopyOptions{ID: k.id()}
+	if !k.copyCmd.Job {
+		defer k.watched(o.ID)()
+		return k.remote.CopyObject(ctx, script, object, o)
+	}
+	script.MessageID = k.copyCmd.ID
+	job, err := k.remote.CopyJob(ctx, script, object, o)
 	if err != nil {
-		return copied{}, err
+		return nil, err
 	}
-	if k.copyCmd.Job {
-		return k.job(ctx, what.script, body)
+	k.remote.announce(job)
+	defer k.watched(o.ID)() // behind what was announced, or that would be in its line
+	n, err := job.Copied(ctx)
+	if _, refused := client.AsError(err); err != nil && !refused {
+		err = errors.Join(k.remote.goesOn(ctx, err), client.ErrOutcomeUnknown)
 	}
-	ctx, done := k.whileAllowed(ctx)
-	defer done()
-	inbox := k.nc.NewInbox()
-	messages := make(chan *nats.Msg, 64<<10)
-	sub, err := k.nc.ChanSubscribe(inbox+".>", messages)
-	if err != nil {
-		return copied{}, fmt.Errorf("subscribe: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	link := &copyLink{nc: k.nc, inbox: inbox, messages: messages}
-	to := k.runClient.subject("copy", what.script)
-	first, err := link.open(ctx, to, body, k.patience())
-	if err != nil {
-		return copied{}, err
-	}
-	var o copyOpening
-	if err := json.Unmarshal(first.Data, &o); err != nil {
-		return copied{}, fmt.Errorf("read the reply to %s: %w", to, err)
-	}
-	link.opening = o
-	switch {
-	case o.Error != nil:
-		return copied{}, &copyError{failure: o.Error}
-	case k.copyCmd.Object != "":
-		return copied{o.Rows, o.Bytes}, nil
-	case o.Data != "":
-		return k.in(ctx, link)
-	}
-	return k.out(ctx, link, output)
+	return n, err
 }
 
-func (k *copyClient) requestBody(ctx context.Context, what invocation) ([]byte, error) {
-	body, err := k.body(ctx, what)
-	if err != nil || k.copyCmd.Object == "" {
-		return body, err
+// id names the copy for who watches it. It is part of what a job says, and the same job
+// has to say the same.
+func (k *copying) id() string {
+	if k.copyCmd.ID == "" {
+		return rand.Text()
 	}
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(body, &fields); err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
+	sum := sha256.Sum256([]byte(k.copyCmd.ID))
+	return hex.EncodeToString(sum[:16])
+}
+
+// watched shows, until the function that it returns is called, how far pgbridge says
+// that a copy is.
+func (k *copying) watched(id string) (stop func()) {
+	bar := k.bar(0)
+	if bar == nil {
+		return func() {}
 	}
-	bucket, name, _ := strings.Cut(k.copyCmd.Object, "/")
-	if fields["object"], err = json.Marshal(map[string]string{"bucket": bucket, "name": name}); err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
+	unheard, err := k.remote.WatchCopy(id, func(bytes, total int64) { bar.Set(int(bytes), int(total)) })
+	if err != nil { // so is the copy's request, which says so
+		return bar.Stop
 	}
-	if body, err = json.Marshal(fields); err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
-	}
-	return body, nil
+	return func() { unheard(); bar.Stop() }
 }
 
 // in copies a file, or stdin, into PostgreSQL.
-func (k *copyClient) in(ctx context.Context, link *copyLink) (_ copied, err error) {
-	defer func() { _ = link.giveUpAfter(err) }() // nothing is committed before the end of the data
-	if err := k.suits(true); err != nil {
-		return copied{}, err
-	}
+func (k *copying) in(ctx context.Context, script client.Script) (*client.Copied, error) {
 	from, size, err := k.input()
 	if err != nil {
-		return copied{}, err
+		return nil, err
 	}
 	defer from.Close()
 	bar := k.bar(size)
-	defer bar.stop()
-	return link.upload(ctx, from, bar.add)
+	defer bar.Stop()
+	n, err := k.remote.CopyIn(ctx, script, from, client.CopyOptions{Progress: bar.Add})
+	if errors.Is(err, client.ErrDirection) {
+		return nil, k.suits(false)
+	}
+	return n, err
 }
 
-func (k *copyClient) input() (from io.ReadCloser, size int64, err error) {
+func (k *copying) input() (from io.ReadCloser, size int64, err error) {
 	if k.file == "" || k.file == "-" {
-		return io.NopCloser(k.process.stdin), 0, nil
+		return io.NopCloser(k.remote.process.stdin), 0, nil
 	}
 	f, err := os.Open(k.file)
 	if err != nil {
@@ -294,52 +240,68 @@ func (k *copyClient) input() (from io.ReadCloser, size int64, err error) {
 	return f, size, nil
 }
 
-// out copies to a file, or stdout.
-func (k *copyClient) out(ctx context.Context, link *copyLink, to io.Writer) (_ copied, err error) {
-	defer func() { err = link.giveUpAfter(err) }()
-	if err := k.suits(false); err != nil {
-		return copied{}, err
+// out copies to a file, or stdout. The output is opened before anything is asked
+// for: what the script copies out it may delete as well.
+func (k *copying) out(ctx context.Context, script client.Script) (*client.Copied, error) {
+	to, err := k.output()
+	if err != nil {
+		return nil, err
 	}
 	bar := k.bar(0)
-	defer bar.stop()
-	return link.download(ctx, to, bar.add)
-}
-
-func (k *copyClient) output() (*copyOutput, error) {
-	if k.Output == "" || k.Output == "-" {
-		return &copyOutput{Writer: k.process.stdout}, nil
+	defer bar.Stop()
+	n, err := k.remote.CopyOut(ctx, script, to, client.CopyOptions{Progress: bar.Add})
+	if err != nil {
+		to.Discard()
+		if errors.Is(err, client.ErrDirection) {
+			return nil, cmp.Or(k.suits(true), err)
+		}
+		return nil, err
 	}
-	return createOutput(k.Output)
+	return n, to.Keep()
 }
 
-func (k *copyClient) bar(total int64) *copyBar {
-	if k.Quiet || !isTerminal(k.process.stderr) {
+func (k *copying) output() (*console.Output, error) {
+	if k.copyCmd.Output == "" || k.copyCmd.Output == "-" {
+		return &console.Output{Writer: k.remote.process.shown(k.remote.process.stdout)}, nil
+	}
+	return console.CreateOutput(k.copyCmd.Output)
+}
+
+func (k *copying) bar(total int64) *console.Bar {
+	if k.copyCmd.Quiet || !console.IsTerminal(k.remote.process.stderr) {
 		return nil
 	}
-	return startBar(k.process.stderr, total, k.begun)
+	return console.StartBar(k.remote.process.stderr, total, k.begun)
+}
+
+func (k *copying) notices(n *client.Copied) {
+	(&console.Replies{Notes: k.remote.process.stderr}).PrintNotices(n.Notices)
 }
 
 // report says whether all rows were copied or none.
-func (k *copyClient) report(n copied, err error) error {
-	if err == nil {
-		k.say("all rows were copied: %d, %s in %s", n.rows, inBytes(n.bytes), time.Since(k.begun).Round(time.Millisecond))
-		return nil
-	}
+func (k *copying) report(n *client.Copied, err error) error {
 	var usage *usageError
-	if errors.As(err, &usage) {
+	switch {
+	case err == nil && n.Skipped > 0:
+		k.notices(n)
+		k.remote.say("%d rows were copied, %s in %s; %d were skipped, as the script's ON_ERROR says", n.Rows, console.Bytes(n.Bytes), time.Since(k.begun).Round(time.Millisecond), n.Skipped)
+		return nil
+	case err == nil:
+		k.notices(n)
+		k.remote.say("all rows were copied: %d, %s in %s", n.Rows, console.Bytes(n.Bytes), time.Since(k.begun).Round(time.Millisecond))
+		return nil
+	case errors.As(err, &usage):
 		return err
 	}
-	var refused *copyError
-	unknown := errors.As(err, &refused) && (refused.failure != nil && refused.failure.Code == service.CodeUnknown || errors.Is(err, errOutcomeUnknown))
-	if refused != nil && refused.failure != nil {
-		(&replyPrinter{notes: k.process.stderr, sql: k.copyCmd.SQL}).printError(refused.failure)
+	if failure, ok := client.AsError(err); ok {
+		(&console.Replies{Notes: k.remote.process.stderr, SQL: k.copyCmd.SQL}).PrintError(failure)
 	} else {
-		k.say("%v", err)
+		k.remote.say("%v", err)
 	}
-	if unknown {
-		k.say("whether the rows were copied is not known")
+	if errors.Is(err, client.ErrOutcomeUnknown) {
+		k.remote.say("whether the rows were copied is not known")
 	} else {
-		k.say("nothing was copied")
+		k.remote.say("nothing was copied")
 	}
 	return &silentError{exitFailed}
 }

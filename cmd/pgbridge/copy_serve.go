@@ -3,9 +3,6 @@ package main
 import (
 	"fmt"
 
-	"github.com/nats-io/nats.go"
-	"go.uber.org/zap"
-
 	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/cursors"
 	"github.com/pgbridge/pgbridge/txrunner"
@@ -17,8 +14,8 @@ func extensions(copies txrunner.Extension) []txrunner.Extension {
 }
 
 // newCopier makes what serves copies.
-func newCopier(requests *nats.Conn, prefix string, log *zap.Logger) (*copier.Copier, error) {
-	c, err := copier.New(copier.Config{Requests: requests, Prefix: prefix, Logger: log})
+func newCopier(config copier.Config) (*copier.Copier, error) {
+	c, err := copier.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("prepare copies: %w", err)
 	}

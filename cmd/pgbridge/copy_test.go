@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/client"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -229,49 +230,11 @@ func sizeOf(name string) int64 {
 	return info.Size()
 }
 
-func TestBarLine(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		done, total int64
-		took        time.Duration
-		want        string
-	}{
-		{0, 0, 0, "0 B, 0 B/s"},
-		{2_500_000, 0, 2 * time.Second, "2.5 MB, 1.2 MB/s"},
-		{0, 1000, time.Second, "[" + strings.Repeat(".", barWidth) + "]   0%  0 B of 1.0 kB, 0 B/s, ? left"},
-		{500, 1000, time.Second, "[" + strings.Repeat("#", 15) + strings.Repeat(".", 15) + "]  50%  500 B of 1.0 kB, 500 B/s, 1s left"},
-		{2000, 1000, time.Second, "[" + strings.Repeat("#", barWidth) + "] 100%  1.0 kB of 1.0 kB, 2.0 kB/s, 0s left"},
-	} {
-		if got := barLine(tt.done, tt.total, tt.took); got != tt.want {
-			t.Errorf("barLine(%d, %d, %s) = %q, want %q", tt.done, tt.total, tt.took, got, tt.want)
-		}
-	}
-	for n, want := range map[int64]string{999: "999 B", 1000: "1.0 kB", 999_960: "1.0 MB", 1_000_000_000: "1.0 GB", 5_000_000_000_000_000: "5000.0 TB"} {
-		if got := inBytes(n); got != want {
-			t.Errorf("inBytes(%d) = %q, want %q", n, got, want)
-		}
-	}
-}
-
-func TestCopyBarIsRemoved(t *testing.T) {
-	t.Parallel()
-	var nothing *copyBar
-	nothing.add(1)
-	nothing.stop()
-	var out bytes.Buffer
-	b := startBar(&out, 10, time.Now())
-	b.add(5)
-	b.stop()
-	if !strings.HasSuffix(out.String(), "\r\x1b[K") {
-		t.Errorf("the terminal shows %q", out.String())
-	}
-}
-
 func TestCopyReport(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
-	k := &copyClient{runClient: &runClient{process: &process{stderr: &stderr}}}
-	err := k.report(copied{}, &copyError{err: errors.Join(errOutcomeUnknown, context.Canceled)})
+	k := &copying{remote: &remote{process: &process{stderr: &stderr}}}
+	err := k.report(nil, errors.Join(client.ErrOutcomeUnknown, context.Canceled))
 	if err == nil || !strings.Contains(stderr.String(), "is not known") {
 		t.Errorf("report() = %v, %q", err, stderr.String())
 	}

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
-	"os"
 	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/pgbridge/pgbridge/client"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/console"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -93,7 +96,11 @@ var firstColumn = regexp.MustCompile(`(?m)^ +(\d+)`)
 // shown are the numbers in the first column, and whether it says that this is
 // the end.
 func (g *glass) shown() string {
-	<-g.drawn
+	select {
+	case <-g.drawn:
+	case <-time.After(timeLimit):
+		return "nothing"
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var numbers []string
@@ -118,9 +125,9 @@ func TestPager(t *testing.T) {
 		name, large, rows, keys string
 		want                    []string
 	}{
-		{"a part at the end", "0", "7", " bb  gG", []string{"1 2 3", "4 5 6", "1 2 3", "1 2 3", "4 5 6", "7 end", "1 2 3", "5 6 7"}},
-		{"a full page at the end", "0", "6", "  bG ", []string{"1 2 3", "4 5 6", "4 5 6 end", "1 2 3", "4 5 6", "4 5 6 end"}},
-		{"back from the end", "0", "8", "G bbb", []string{"1 2 3", "6 7 8", "6 7 8 end", "3 4 5", "1 2 3", "1 2 3"}},
+		{"a part at the end", "0", "7", " bb  gG", []string{"1 2 3", "4 5 6", "1 2 3", "1 2 3", "4 5 6", "7 end", "1 2 3", "5 6 7 end"}},
+		{"a full page at the end", "0", "6", "  bG", []string{"1 2 3", "4 5 6", "4 5 6 end", "1 2 3", "4 5 6 end"}},
+		{"back from the end", "0", "8", "Gbbb", []string{"1 2 3", "6 7 8 end", "3 4 5", "1 2 3", "1 2 3"}},
 		{"a large row", "5", "8", "   b", []string{"1 2 3", "4", "large", "6 7 8", "3 4"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,26 +139,21 @@ func TestPager(t *testing.T) {
 
 func (s *scripted) pages(t *testing.T, large, rows, pressed string, want []string) {
 	t.Helper()
-	nc := s.bus.Connect(t)
-	k := &cursorClient{runClient: &runClient{
-		process: &process{stdout: io.Discard, stderr: os.Stderr}, nc: nc, refused: make(chan error), prefix: "pgbridge",
-	}}
+	c, err := client.New(s.bus.Connect(t), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	keys, press := io.Pipe()
 	defer press.Close()
 	g := &glass{drawn: make(chan struct{})}
-	p := &pager{client: k, screen: screen{keys: keys, out: g, size: func() (int, int) { return 40, 3 + tableLines }}}
-	what, err := runCmd{Args: []string{"rows", "large=" + large, "rows=" + rows}}.invocation(k.process)
+	screen := console.Screen{Keys: keys, Out: g, Size: func() (int, int) { return 40, 6 }} // 3 lines are not for rows
+	cursor, err := c.Cursor(t.Context(), client.Script{Name: "rows", Params: client.Params{"large": large, "rows": rows}},
+		client.CursorOptions{PageRows: screen.PageRows(), Scroll: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := k.open(context.Background(), what, map[string]any{"count": p.height(), "scroll": true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.close()
-	p.columns, p.page = first.Columns, first
 	ended := make(chan error)
-	go func() { ended <- p.run(context.Background()) }()
+	go func() { ended <- screen.Page(context.Background(), cursor, nil) }()
 	if got := g.shown(); got != want[0] {
 		t.Errorf("at first %q, want %q", got, want[0])
 	}
@@ -166,7 +168,7 @@ func (s *scripted) pages(t *testing.T, large, rows, pressed string, want []strin
 	if _, err := press.Write([]byte("q")); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != nil {
+	if err := errors.Join(<-ended, cursor.Tx().Rollback(t.Context())); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,13 +10,16 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
-
 	"github.com/pgbridge/pgbridge/bridge"
-	"github.com/pgbridge/pgbridge/examples"
+	"github.com/pgbridge/pgbridge/client"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/console"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/example"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/logging"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/state"
+	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
 	"github.com/pgbridge/pgbridge/internal/pgserver"
 	"github.com/pgbridge/pgbridge/internal/postgres"
@@ -34,8 +37,10 @@ type devCmd struct {
 // Help shows examples.
 func (devCmd) Help() string {
 	return `Runs an embedded NATS server and a throw-away PostgreSQL with example tables,
-one of them written to every second, and prints the events as they arrive. The
-example scripts can be run meanwhile. Ctrl-C removes everything again.
+one of them written to every second, and prints the events as they arrive, those
+of a plain channel and those of a durable one. The example scripts can be run
+meanwhile, and the console, whose address comes first, shows what goes on.
+Ctrl-C removes everything again.
 
 Examples:
 
@@ -75,16 +80,20 @@ type playground struct {
 	url      string // of the database
 	settings *postgres.Settings
 	psql     string // path, if there is one
-	bridge   *bridge.Bridge
-	runner   *txrunner.Runner // nil without the example
-	log      *zap.Logger
-	events   *nats.Conn
-	viewer   *nats.Conn
-	messages <-chan *nats.Msg
-	nats     *server.Server
-	example  *example
-	scripts  string         // the folder with the example's
-	closers  []func() error // in the order of opening
+	// throwaway says that the server is: a durable channel is shown, too, jobs are taken,
+	// and visitors come.
+	throwaway bool
+	bridge    *bridge.Bridge
+	runner    *txrunner.Runner // nil without the example
+	log       *zap.Logger
+	events    *nats.Conn
+	viewer    *nats.Conn
+	page      *devConsole
+	seen      *client.Subscription
+	nats      *server.Server
+	example   *example.Example
+	scripts   string         // the folder with the example's
+	closers   []func() error // in the order of opening
 }
 
 func (d *playground) onClose(f func() error) { d.closers = append(d.closers, f) }
@@ -98,7 +107,7 @@ func (d *playground) close() error {
 }
 
 func (d *playground) open(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{d.openPostgres, d.openExample, d.openNATS, d.openBridge, d.openRunner} {
+	for _, step := range []func(context.Context) error{d.openPostgres, d.openExample, d.openNATS, d.openBridge, d.openRunner, d.openConsole} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -116,12 +125,12 @@ func (d *playground) openPostgres(ctx context.Context) (err error) {
 			return findErr
 		}
 		d.say("starting a throw-away PostgreSQL …")
-		s, err := pgserver.Start(ctx, pgserver.Config{Binaries: tools})
+		s, err := pgserver.Start(ctx, pgserver.Config{Binaries: tools, Settings: map[string]string{"wal_level": "logical"}})
 		if err != nil {
 			return err
 		}
 		d.onClose(s.Close)
-		d.url = s.URL("")
+		d.url, d.throwaway = s.URL(""), true
 	}
 	d.settings, err = postgres.Parse(d.url, postgres.Options{ApplicationName: "pgbridge dev"})
 	if err != nil {
@@ -134,52 +143,52 @@ func (d *playground) openExample(ctx context.Context) error {
 	if !d.cmd.Example {
 		return nil
 	}
-	d.example = &example{settings: d.settings}
-	if err := d.example.create(ctx); err != nil {
+	d.example = example.In(d.settings)
+	if err := d.example.Create(ctx); err != nil {
 		return err
 	}
-	d.onClose(d.example.drop)
+	d.onClose(d.example.Drop)
+	if d.throwaway {
+		d.example.SendDurably()
+		return migrateDev(ctx, d.settings)
+	}
 	return nil
 }
 
-// openNATS takes the usual port, or a free one where it is taken.
-func (d *playground) openNATS(context.Context) error {
-	dir, err := os.MkdirTemp("", "pgbridge-dev-")
-	if err != nil {
-		return fmt.Errorf("make a folder for NATS: %w", err)
-	}
-	d.onClose(func() error { return os.RemoveAll(dir) })
-	e := natsconn.Embedded{Host: "127.0.0.1", Port: server.DEFAULT_PORT, Name: "pgbridge-dev", StoreDir: dir}
-	if d.nats, err = e.Start(); err != nil {
-		e.Port = 0
-		d.nats, err = e.Start()
-	}
-	if err != nil {
-		return err
-	}
-	d.onClose(func() error { natsconn.Stop(d.nats); return nil })
-	return nil
+func (d *playground) openNATS(context.Context) (err error) {
+	d.nats, err = startDevNATS(d.onClose)
+	return err
 }
 
-func (d *playground) openBridge(context.Context) (err error) {
-	d.log = newLogger(d.process.stderr, "console", zapcore.WarnLevel)
+// watch opens a connection for somebody who watches.
+func (d *playground) watch() (*nats.Conn, error) {
+	return natsconn.Once(natsconn.Settings{}, "pgbridge dev viewer", nats.InProcessServer(d.nats))
+}
+
+func (d *playground) openBridge(ctx context.Context) (err error) {
+	d.log = logging.New(d.process.stderr, "console", "warn")
 	keep := natsconn.Keeper{Name: "pgbridge dev", InProcess: d.nats, Logger: d.log}
 	if d.events, err = natsconn.Events(natsconn.Settings{}, keep); err != nil {
 		return err
 	}
 	d.onClose(func() error { d.events.Close(); return nil })
-	d.viewer, err = natsconn.Once(natsconn.Settings{}, "pgbridge dev viewer", nats.InProcessServer(d.nats))
+	d.viewer, err = d.watch()
 	if err != nil {
 		return err
 	}
 	d.onClose(func() error { d.viewer.Close(); return nil })
-	if d.messages, err = subscribe(d.viewer, []string{"pgbridge.event.>", "pgbridge.gap.>"}); err != nil {
+	viewer, err := client.New(d.viewer, client.Options{})
+	if err != nil {
 		return err
 	}
+	if d.seen, err = viewer.Subscribe(ctx, client.SubscribeOptions{}); err != nil {
+		return err
+	}
+	d.onClose(func() error { d.seen.Close(); return nil })
 	d.bridge, err = bridge.New(bridge.Config{
 		ConnString: d.url, ApplicationName: "pgbridge dev",
-		Events: d.events, Channels: d.channels(), Logger: d.log,
-		StopGrace: 3 * time.Second,
+		Events: d.events, Channels: d.channels(), Logger: d.log, Report: state.Of(ownVersion(), func() *bridge.Bridge { return d.bridge }, func() *txrunner.Runner { return d.runner }).Report,
+		StopGrace: 3 * time.Second, Durable: bridge.Durable{Stream: bridge.Stream{Create: true}},
 	})
 	if err != nil {
 		return fmt.Errorf("prepare bridge: %w", err)
@@ -197,7 +206,7 @@ func (d *playground) openRunner(context.Context) error {
 		return fmt.Errorf("make a folder for scripts: %w", err)
 	}
 	d.onClose(func() error { return os.RemoveAll(dir) })
-	if err := os.CopyFS(dir, examples.Scripts()); err != nil {
+	if err := writeDevScripts(dir, d.throwaway); err != nil {
 		return fmt.Errorf("write the example scripts: %w", err)
 	}
 	d.scripts = dir
@@ -207,13 +216,13 @@ func (d *playground) openRunner(context.Context) error {
 		return err
 	}
 	d.onClose(func() error { requests.Close(); return nil })
-	copies, err := newCopier(requests, "", d.log)
+	copies, err := newCopier(copier.Config{Requests: requests, Logger: d.log})
 	if err != nil {
 		return err
 	}
 	d.runner, err = txrunner.New(txrunner.Config{
-		ConnString: d.example.connString(d.url), ApplicationName: "pgbridge dev",
-		Requests: requests, Scripts: dir, Logger: d.log, StopGrace: 3 * time.Second,
+		ConnString: d.example.ConnString(d.url), ApplicationName: "pgbridge dev",
+		Requests: requests, Scripts: dir, Logger: d.log, StopGrace: time.Second, Jobs: devJobs(d.throwaway),
 		Extensions: extensions(copies.Extension()),
 	})
 	if err != nil {
@@ -222,13 +231,23 @@ func (d *playground) openRunner(context.Context) error {
 	return nil
 }
 
+func (d *playground) openConsole(context.Context) (err error) {
+	if d.page, err = newDevConsole(d.bridge, d.runner, d.viewer, d.watch, d.log); err == nil {
+		d.onClose(d.page.Close)
+	}
+	return err
+}
+
 func (d *playground) channels() map[string]bridge.Channel {
 	channels := map[string]bridge.Channel{}
 	for _, name := range d.cmd.Channel {
 		channels[name] = bridge.Channel{Notify: true}
 	}
 	if d.example != nil {
-		channels[exampleChannel] = bridge.Channel{Notify: true}
+		channels[example.Channel] = bridge.Channel{Notify: true}
+	}
+	if d.throwaway {
+		channels[example.DurableChannel] = bridge.Channel{Durable: true}
 	}
 	return channels
 }
@@ -241,10 +260,16 @@ func (d *playground) run(ctx context.Context) error {
 	}
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return d.bridge.Run(ctx) })
-	work.Go(func() error { return receive(ctx, d.messages, 0, newPrinter(d.process.stdout, false)) })
+	work.Go(func() error { return d.page.Run(ctx) })
+	work.Go(func() error {
+		return printEvents(ctx, d.seen.Events, 0, console.Messages{Out: d.process.stdout}, d.say)
+	})
 	if d.example != nil {
 		work.Go(func() error { return d.runner.Run(ctx) })
-		work.Go(func() error { d.example.write(ctx, time.Second); return nil })
+		work.Go(func() error { d.example.Write(ctx, time.Second); return nil })
+	}
+	if d.throwaway {
+		work.Go(func() error { return visit(ctx, d.watch) })
 	}
 	return work.Wait()
 }
@@ -265,17 +290,26 @@ func (d *playground) say(format string, args ...any) {
 // channel is the one that the instructions are about.
 func (d *playground) channel() string {
 	if d.example != nil {
-		return exampleChannel
+		return example.Channel
 	}
 	return d.cmd.Channel[0]
 }
 
 // instructions are for a person, so they do not go where events go.
 func (d *playground) instructions() {
-	own, url := ownCommand(), d.nats.ClientURL()
+	own, url := console.OwnCommand(), d.nats.ClientURL()
+	d.say("\nSee what it does, live: %s", d.page.URL())
+	if d.throwaway {
+		d.say("Visitors keep it busy: two transactions, of which one waits for the other, a cursor, a")
+		d.say("copy and jobs, some of which fail. They use the scripts demo.*, and nothing of yours.")
+	}
 	d.say("\nEvents appear below. In another terminal, notify and subscribe yourself:\n")
 	d.say("    %s", d.notifyLine())
 	d.say("    %s sub --nats %s\n", own, url)
+	if d.throwaway {
+		d.say("Each row is sent twice: on the channel %s with NOTIFY, and on the durable channel", example.Channel)
+		d.say("%s, through the write-ahead log, into the stream PGBRIDGE_DURABLE.\n", example.DurableChannel)
+	}
 	if d.example != nil {
 		d.say("Run scripts, which are read again when you edit them in %s:\n", d.scripts)
 		d.say("    %s run --nats %s transfer source=1 target=2 amount=10.50", own, url)

@@ -22,9 +22,20 @@ func TestDev(t *testing.T) {
 	}
 	c := startIn(t, temp, "dev")
 	says(t, &c.stdout, "pgbridge.event.orders")
+	address := regexp.MustCompile(`http://(127\.0\.0\.1:[0-9]+)/`).FindStringSubmatch(c.stderr.String())
+	if address == nil {
+		t.Fatalf("no address of the console in %s", &c.stderr)
+	}
+	if code, body := get(t, address[1], "/console/api/view?view=channels"); code != 200 || !strings.Contains(body, `"billing"`) {
+		t.Errorf("the console: %d %s", code, body)
+	}
+	showsVisitors(t, address[1])
 	url := regexp.MustCompile(`postgres://[^"' ]+`).FindString(c.stderr.String())
 	testenv.Exec(t, url, "NOTIFY orders, 'from outside'")
 	says(t, &c.stdout, "pgbridge.event.orders  from outside\n")
+	says(t, &c.stdout, "pgbridge.event.billing  Pgbridge-Id=")
+	testenv.Exec(t, url, "SELECT pgbridge.notify('billing', 'durably')")
+	says(t, &c.stdout, "  durably\n")
 
 	line := regexp.MustCompile(`(?m)^    (psql .*)$`).FindStringSubmatch(c.stderr.String())
 	if line != nil { // as a person would paste it
@@ -57,6 +68,24 @@ func TestDev(t *testing.T) {
 	left, err := os.ReadDir(temp)
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+// showsVisitors waits until there is something in each view of what visitors do.
+func showsVisitors(t *testing.T, address string) {
+	t.Helper()
+	for view, shown := range map[string][]string{
+		"transactions": {`"Blockers":\[[0-9]`, `"Caller":"clerk"`, `"Caller":"courier"`, `"Kind":"cursor"`, `"Kind":"copy in"[^}]*"Bytes":[1-9][^}]*"TotalBytes":[1-9]`},
+		"jobs":         {`"Running":\[\{[^]]*"Script":"demo\.`, `"Ended":\[\{[^]]*"Script":"demo\.`},
+		"scripts":      {`"demo.close_day"`},
+	} {
+		for _, text := range shown {
+			wanted := regexp.MustCompile(text)
+			testenv.Wait(t, 3*timeLimit, "the view of "+view+" to show "+text, func() bool {
+				_, body := get(t, address, "/console/api/view?view="+view)
+				return wanted.MatchString(body)
+			})
+		}
 	}
 }
 

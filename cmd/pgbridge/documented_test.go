@@ -1,87 +1,65 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/pgbridge/pgbridge/bridge"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/shell"
 )
 
-// TestEveryKeyIsDocumented compares docs/configuration.md with the settings:
-// the keys, their variables and their defaults.
-func TestEveryKeyIsDocumented(t *testing.T) {
-	t.Parallel()
-	text, err := os.ReadFile("../../docs/configuration.md")
+func cliDocument(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows := map[string][]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_.<>]+)` \\| (.*) \\|$").FindAllStringSubmatch(string(text), -1) {
-		rows[row[1]] = strings.Split(row[2], " | ")
-	}
-	var keys []string
-	for _, s := range newConfig().settings() {
-		keys = append(keys, s.key)
-		row := rows[s.key]
-		if len(row) != 3 {
-			t.Errorf("%s has no row with variable, default and meaning", s.key)
-			continue
-		}
-		if want := "`" + envName(s.key) + "`"; row[0] != want {
-			t.Errorf("%s: the variable is %s, want %s", s.key, row[0], want)
-		}
-		if value := documentedForm(s.raw()); value != "" && row[1] != "`"+value+"`" {
-			t.Errorf("%s: the default is %s, want `%s`", s.key, row[1], value)
-		}
-	}
-	for _, s := range channelSettings("<name>", &bridge.Channel{}) {
-		keys = append(keys, s.key)
-		if len(rows[s.key]) != 2 {
-			t.Errorf("%s has no row with default and meaning", s.key)
-		}
-	}
-	for key := range rows {
-		if !slices.Contains(keys, key) {
-			t.Errorf("%s is documented and no key", key)
-		}
-	}
+	return string(text)
 }
 
-// documentedForm drops what time.Duration prints and nobody writes: 72h0m0s.
-func documentedForm(value string) string {
-	if regexp.MustCompile(`^\d+h0m0s$`).MatchString(value) {
-		return strings.TrimSuffix(value, "0m0s")
-	}
-	if regexp.MustCompile(`^\d+m0s$`).MatchString(value) {
-		return strings.TrimSuffix(value, "0s")
-	}
-	return value
-}
-
-// TestDocumentedFilesAreValid loads each configuration that a document shows.
-func TestDocumentedFilesAreValid(t *testing.T) {
+// TestCommandsAreDocumented compares the table of commands with those that there are.
+func TestCommandsAreDocumented(t *testing.T) {
 	t.Parallel()
-	shown := 0
-	for _, document := range []string{"../../README.md", "../../docs/configuration.md", "../../docs/events.md"} {
-		text, err := os.ReadFile(document)
+	table, _, _ := strings.Cut(cliDocument(t), "\n## ")
+	var documented, real []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z ]+)` \\|").FindAllStringSubmatch(table, -1) {
+		documented = append(documented, row[1])
+	}
+	for _, leaf := range leaves(t) {
+		real = append(real, strings.TrimPrefix(leaf.Path(), "pgbridge "))
+	}
+	slices.Sort(documented)
+	slices.Sort(real)
+	if !slices.Equal(documented, real) {
+		t.Errorf("documented are %q, there are %q", documented, real)
+	}
+}
+
+// TestExitCodesAreDocumented does what the table of exit codes says, and compares.
+func TestExitCodesAreDocumented(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	wantResult(t, call(t, nil, append([]string{"migrate", "--set", "jobs=true"}, s.args()...)...), exitOK, "", "")
+	s.serve(t, "--set", "jobs=true", "--channel", "audit")
+	_, table, _ := strings.Cut(cliDocument(t), "## Exit codes")
+	rows := regexp.MustCompile("(?m)^\\| [^|]+ \\| `pgbridge ([^|]+)` \\| ([0-9]) \\| (?:`([^|]+)`)? ?\\|$").FindAllStringSubmatch(table, -1)
+	if lines := strings.Count(table, "\n| ") - 1; len(rows) != lines || lines < 15 {
+		t.Fatalf("%d of the %d rows are understood", len(rows), lines)
+	}
+	environ := []string{"PGBRIDGE_NATS_URL=" + s.bus.URL(), "HOME=" + t.TempDir()}
+	for _, row := range rows {
+		words, err := shell.Words(row[1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
-			shown++
-			content := block[1]
-			if !strings.Contains(content, "postgres:") {
-				content += least
-			}
-			if _, err := (sources{file: configFile(t, content)}).load(); err != nil {
-				t.Errorf("%s:\n%s\n%v", document, block[1], err)
-			}
+		var stdout, stderr bytes.Buffer
+		code := run(words, environ, strings.NewReader("account id=1\n"), &stdout, &stderr)
+		if want, _ := strconv.Atoi(row[2]); code != want || !strings.Contains(stderr.String(), row[3]) || row[3] == "" && stderr.Len() > 0 {
+			t.Errorf("pgbridge %s: exit code %d, %s; documented are %s, %q", row[1], code, &stderr, row[2], row[3])
 		}
-	}
-	if shown < 3 {
-		t.Errorf("%d configurations are shown, want at least 3", shown)
 	}
 }

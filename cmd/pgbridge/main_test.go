@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -82,8 +84,35 @@ func start(t *testing.T, args ...string) *child {
 // startIn starts pgbridge with another folder for temporary files.
 func startIn(t *testing.T, temp string, args ...string) *child {
 	t.Helper()
+	return begin(t, []string{"TMPDIR=" + temp}, nil, args)
+}
+
+// startWith starts pgbridge with more in its environment.
+func startWith(t *testing.T, environ []string, args ...string) *child {
+	t.Helper()
+	return begin(t, environ, nil, args)
+}
+
+// startFed starts pgbridge with something to read.
+func startFed(t *testing.T, stdin io.Reader, args ...string) *child {
+	t.Helper()
+	return begin(t, nil, stdin, args)
+}
+
+func begin(t *testing.T, environ []string, stdin io.Reader, args []string) *child {
+	t.Helper()
 	c := &child{cmd: exec.Command(os.Args[0], args...), exited: make(chan struct{})}
-	c.cmd.Env = append(os.Environ(), asPgbridge+"=1", "TMPDIR="+temp)
+	c.cmd.Env = append(append(os.Environ(), asPgbridge+"=1"), environ...)
+	if stdin != nil { // not its reader itself: waiting for the process would wait for that
+		feed, err := c.cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			defer feed.Close()
+			io.Copy(feed, stdin) // it ends with the process
+		}()
+	}
 	c.cmd.Stdout, c.cmd.Stderr = &c.stdout, &c.stderr
 	if err := c.cmd.Start(); err != nil {
 		t.Fatalf("start pgbridge: %v", err)
@@ -112,6 +141,15 @@ func (c *child) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	if err := c.cmd.Process.Signal(s); err != nil {
 		t.Fatalf("signal %s: %v", s, err)
+	}
+}
+
+func (c *child) hasExited() bool {
+	select {
+	case <-c.exited:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -161,5 +199,20 @@ func TestEveryCommandHasExamples(t *testing.T) {
 		if r.code != 0 || !strings.Contains(r.stdout, "    pgbridge "+command) {
 			t.Errorf("%s --help: code %d, no example in\n%s", command, r.code, r.stdout)
 		}
+	}
+}
+
+// configFile writes a configuration and returns its path.
+func configFile(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pgbridge.yaml")
+	rewrite(t, path, content)
+	return path
+}
+
+func rewrite(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -2,16 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/pgbridge/pgbridge/internal/natsconn"
-	"github.com/pgbridge/pgbridge/internal/subject"
+	"github.com/pgbridge/pgbridge/client"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/console"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/params"
 )
 
 type runCmd struct {
@@ -23,22 +24,58 @@ type runCmd struct {
 	ID      string        `name:"id" placeholder:"ID" help:"Message id: sent again with the same one, the script runs once."`
 	Job     bool          `help:"Leave it in the stream of jobs and wait for the result."`
 	NoWait  bool          `help:"With --job: do not wait."`
-	JSON    bool          `name:"json" help:"Print the reply as it is; so it is too where nobody looks at a terminal."`
+	Watch   time.Duration `placeholder:"DURATION" help:"Run it again and again, so often, until Ctrl-C."`
+	Timing  bool          `help:"Say how long it took, as is always done at a terminal."`
+	outputFlags
+}
+
+// outputFlags say how a reply is printed.
+type outputFlags struct {
+	JSON   bool `name:"json" xor:"form" help:"Print the reply as it is; so it is too where nobody looks at a terminal."`
+	CSV    bool `name:"csv" xor:"form" help:"Print the rows as CSV with a header line; NULL is empty."`
+	NDJSON bool `name:"ndjson" xor:"form" help:"Print the rows, one JSON object a line."`
+	Table  bool `xor:"form" help:"Print tables, also where nobody looks at a terminal."`
+	Wide   bool `help:"Do not make tables fit the terminal."`
+}
+
+// replies prints to out, as the flags say.
+func (f outputFlags) replies(p *process, out io.Writer) *console.Replies {
+	r := &console.Replies{Out: out, Notes: p.stderr}
+	switch {
+	case f.CSV:
+		r.Form = console.CSV
+	case f.NDJSON:
+		r.Form = console.NDJSON
+	case f.JSON, !f.Table && !console.IsTerminal(p.stdout):
+		r.Form = console.Raw
+	}
+	if r.Form != console.Tables {
+		r.Out = p.shown(out)
+	}
+	if !f.Wide {
+		r.Width = console.Width(p.stdout)
+	}
+	return r
 }
 
 // Help shows examples.
 func (runCmd) Help() string {
 	return `Runs one script in one transaction. The script's own types say what a parameter
 is, so text is right for nearly all; a json parameter takes JSON, an array
-parameter a JSON array. NAME:=null is NULL. Exits with 1 when the answer is an
-error.
+parameter a JSON array. NAME:=null is NULL. At a terminal rows are a table that fits
+it: long values are cut (--wide shows them whole), and where there are too many
+columns each row is a record. Exits with 1 when the answer is an error.
 
 Examples:
 
     pgbridge run transfer source=1 target=2 amount=10.50
     pgbridge run account id=1 --json
+    pgbridge run orders.search customer=Ada --csv > orders.csv
+    pgbridge run orders.search customer=Ada --ndjson | jq .total
+    pgbridge run orders.search customer=Ada --watch 2s
     pgbridge run --sql 'SELECT @a::int + 1' a=41
-    pgbridge run import rows:=@rows.json --as alice --timeout 30s
+    pgbridge run --sql 'SELECT @rows::jsonb' rows=@rows.json --as alice --timeout 30s
+    pgbridge run --context staging transfer source=1 target=2 amount=5
     pgbridge run --job --id order-77 transfer source=1 target=2 amount=5`
 }
 
@@ -48,34 +85,97 @@ func (cmd runCmd) Run(ctx context.Context, p *process) error {
 	if err != nil {
 		return &usageError{err}
 	}
-	client, err := cmd.connect(p, "run")
+	r, err := cmd.connect(p, "run", cmd.As)
 	if err != nil {
 		return err
 	}
-	defer client.nc.Close()
-	msg, err := client.send(ctx, what)
-	if err != nil || msg == nil {
+	defer r.close()
+	script, err := r.script(ctx, what)
+	if err != nil {
 		return err
 	}
-	return newReplyPrinter(p, cmd.JSON, cmd.SQL).print(msg)
+	script.MessageID = cmd.ID
+	ctx, done := r.whileAllowed(ctx)
+	defer done()
+	if cmd.Watch == 0 {
+		return cmd.once(ctx, r, script, p.stdout)
+	}
+	return p.watch(ctx, cmd.Watch, func(ctx context.Context, out io.Writer) error {
+		return cmd.once(ctx, r, script, out)
+	})
 }
 
-// refusals passes on what NATS will not let through.
-func refusals(refused chan<- error) nats.Option {
-	return nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-		if errors.Is(err, nats.ErrPermissionViolation) {
-			select {
-			case refused <- err:
-			default:
-			}
+// once sends the request and prints the reply to out.
+func (cmd runCmd) once(ctx context.Context, r *remote, script client.Script, out io.Writer) error {
+	replies := cmd.replies(r.process, out)
+	replies.SQL = cmd.SQL
+	begun := time.Now()
+	reply, err := cmd.send(ctx, r, script)
+	took := time.Since(begun)
+	if failure, ok := client.AsError(err); ok {
+		replies.PrintError(failure)
+		return &silentError{exitFailed}
+	}
+	if err != nil || reply == nil {
+		return err
+	}
+	if err := replies.Print(reply); err != nil {
+		return err
+	}
+	if cmd.Timing || replies.Form == console.Tables && console.IsTerminal(r.process.stderr) {
+		again := ""
+		if reply.Attempts > 1 {
+			again = fmt.Sprintf(", %d attempts", reply.Attempts)
 		}
-	})
+		r.say("%s%s", took.Round(10*time.Microsecond), again)
+	}
+	return nil
+}
+
+// send returns the reply; nil where none was wanted.
+func (cmd runCmd) send(ctx context.Context, r *remote, script client.Script) (*client.Reply, error) {
+	if !cmd.Job {
+		return r.Run(ctx, script)
+	}
+	job, err := r.Job(ctx, script)
+	if err != nil {
+		return nil, err
+	}
+	r.announce(job)
+	if cmd.NoWait {
+		job.Close()
+		return nil, nil
+	}
+	reply, err := job.Wait(ctx)
+	return reply, r.goesOn(ctx, err)
+}
+
+// announce says where a job is.
+func (r *remote) announce(j *client.Job) {
+	if j.Duplicate {
+		r.say("job %s was sent before, as number %d of stream %s; this is about that one", console.Printable(j.ID), j.Sequence, j.Stream)
+		return
+	}
+	r.say("job %s is number %d of stream %s", console.Printable(j.ID), j.Sequence, j.Stream)
+}
+
+// goesOn says so of a job that nobody waits for any more.
+func (r *remote) goesOn(ctx context.Context, err error) error {
+	switch {
+	case err == nil || ctx.Err() == nil:
+		return err
+	case errors.Is(context.Cause(ctx), nats.ErrPermissionViolation):
+		return errors.Join(err, errors.New("the job goes on"))
+	}
+	return errors.New("interrupted; the job goes on, and the same --id finds its result")
 }
 
 // invocation is what to run and with what.
 type invocation struct {
-	script string // empty: SQL
-	params []param
+	name    string // of a script; empty: SQL
+	sql     string
+	timeout time.Duration
+	params  []params.Param
 }
 
 func (cmd runCmd) invocation(p *process) (invocation, error) {
@@ -86,185 +186,63 @@ func (cmd runCmd) invocation(p *process) (invocation, error) {
 		return invocation{}, errors.New("--job: a job is a script and has no caller")
 	case cmd.NoWait && !cmd.Job:
 		return invocation{}, errors.New("--no-wait goes with --job")
+	case cmd.Watch < 0:
+		return invocation{}, errors.New("--watch: want a positive duration")
+	case cmd.Watch > 0 && (cmd.Job || cmd.ID != ""):
+		return invocation{}, errors.New("--watch goes without --job and --id, which are for what is done once")
 	case cmd.Timeout < 0:
 		return invocation{}, errors.New("--timeout: want a positive duration")
 	}
-	c, args := invocation{}, cmd.Args
+	c, args := invocation{sql: cmd.SQL, timeout: cmd.Timeout}, cmd.Args
 	if cmd.SQL == "" {
-		c.script, args = args[0], args[1:]
+		c.name, args = args[0], args[1:]
 	}
 	var err error
-	c.params, err = readParams(args, p.stdin)
+	c.params, err = params.Read(args, p.stdin)
 	return c, err
 }
 
-// runClient talks to whatever serves the prefix.
-type runClient struct {
-	runCmd
-	process *process
-	nc      *nats.Conn
-	refused <-chan error
-	prefix  string
-}
-
-// connect makes a client for a command of that name. Its connection is to be
-// closed.
-func (cmd runCmd) connect(p *process, name string) (*runClient, error) {
-	c, err := cmd.load(p)
+// script is what to ask for.
+func (r *remote) script(ctx context.Context, what invocation) (client.Script, error) {
+	s := client.Script{Name: what.name, SQL: what.sql, Timeout: what.timeout, Params: client.Params{}}
+	types, err := r.types(ctx, what)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	refused := make(chan error, 1)
-	nc, err := natsconn.Once(c.NATS, "pgbridge "+name, refusals(refused))
-	if err != nil {
-		return nil, err
-	}
-	return &runClient{runCmd: cmd, process: p, nc: nc, refused: refused, prefix: c.Prefix}, nil
-}
-
-// whileAllowed returns a context that also ends when NATS refuses something:
-// no answer will come then.
-func (r *runClient) whileAllowed(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	go func() {
-		select {
-		case err := <-r.refused:
-			cancel(err)
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(nil) }
-}
-
-func forbidden(ctx context.Context) bool {
-	return errors.Is(context.Cause(ctx), nats.ErrPermissionViolation)
-}
-
-func (r *runClient) say(format string, args ...any) {
-	fmt.Fprintf(r.process.stderr, "pgbridge: "+format+"\n", args...)
-}
-
-// subject is where a verb is asked for.
-func (r *runClient) subject(tokens ...string) string {
-	all := []string{r.prefix}
-	if r.As != "" {
-		all = append(all, "as", subject.Token(r.As))
-	}
-	for _, t := range tokens {
-		if t != "" {
-			all = append(all, t)
+	for _, p := range what.params {
+		if s.Params[p.Name], err = p.Encode(types[p.Name]); err != nil {
+			return s, err
 		}
 	}
-	return strings.Join(all, ".")
-}
-
-// send returns the reply; nil where none was wanted.
-func (r *runClient) send(ctx context.Context, c invocation) (*nats.Msg, error) {
-	body, err := r.body(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	if r.Job {
-		return r.sendJob(ctx, "run", c.script, body)
-	}
-	msg := nats.NewMsg(r.subject("run", c.script))
-	msg.Data = body
-	if r.ID != "" {
-		msg.Header.Set(nats.MsgIdHdr, r.ID)
-	}
-	return r.request(ctx, msg, r.patience())
-}
-
-const (
-	// longestRun is the time limit that serve has by default.
-	longestRun = 5 * time.Minute
-	// waySlack is for the way there and back.
-	waySlack = 10 * time.Second
-)
-
-// patience is how long an answer is waited for.
-func (r *runClient) patience() time.Duration {
-	if r.Timeout > 0 {
-		return r.Timeout + waySlack
-	}
-	return longestRun + waySlack
-}
-
-func (r *runClient) request(ctx context.Context, msg *nats.Msg, limit time.Duration) (*nats.Msg, error) {
-	ctx, done := r.whileAllowed(ctx)
-	defer done()
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	reply, err := r.nc.RequestMsgWithContext(limited, msg)
-	switch {
-	case err == nil:
-		return reply, nil
-	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("request %s: nobody serves it at %s", msg.Subject, r.nc.ConnectedUrlRedacted())
-	case forbidden(ctx):
-		return nil, fmt.Errorf("request %s: NATS forbids it: %w", msg.Subject, nats.ErrPermissionViolation)
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("request %s: interrupted; whether it was done is not known", msg.Subject)
-	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("request %s: no answer within %s; whether it was done is not known", msg.Subject, limit)
-	}
-	return nil, fmt.Errorf("request %s: %w", msg.Subject, err)
-}
-
-// runRequest is the body of a request. Its encoding is the same each time, so
-// that a message id can be sent again.
-type runRequest struct {
-	SQL     string                     `json:"sql,omitempty"`
-	Params  map[string]json.RawMessage `json:"params,omitempty"`
-	Timeout int64                      `json:"timeout_ms,omitempty"`
-}
-
-func (r *runClient) body(ctx context.Context, c invocation) ([]byte, error) {
-	types, err := r.types(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	request := runRequest{SQL: r.SQL, Params: map[string]json.RawMessage{}}
-	if r.Timeout > 0 {
-		request.Timeout = max(1, r.Timeout.Milliseconds())
-	}
-	for _, p := range c.params {
-		if request.Params[p.name], err = p.encode(types[p.name]); err != nil {
-			return nil, err
-		}
-	}
-	body, err := json.Marshal(request)
-	if err != nil {
-		return nil, fmt.Errorf("encode the request: %w", err)
-	}
-	return body, nil
+	return s, nil
 }
 
 // types asks for the types of a script's parameters where a value may be meant
 // as JSON. A user who may run it need not be allowed to ask: then it is text.
-func (r *runClient) types(ctx context.Context, c invocation) (map[string][]string, error) {
-	if c.script == "" || !anyLikeJSON(c.params) {
+func (r *remote) types(ctx context.Context, what invocation) (map[string][]string, error) {
+	if what.name == "" || !params.AnyLikeJSON(what.params) {
 		return nil, nil
 	}
-	reply, err := r.request(ctx, nats.NewMsg(r.subject("describe", c.script)), answerLimit)
+	d, err := r.describe(ctx, what.name)
+	var refused *client.Error
 	switch {
-	case errors.Is(err, nats.ErrPermissionViolation):
-		return nil, nil
+	case errors.As(err, &refused), errors.Is(err, nats.ErrPermissionViolation):
+		return nil, nil // the run's answer will be an error, too, or it is text
 	case err != nil:
 		return nil, err
 	}
-	var described struct {
-		Parameters []struct {
-			Name  string
-			Types []string
-		}
-	}
-	if err := json.Unmarshal(reply.Data, &described); err != nil {
-		return nil, fmt.Errorf("read the description of %s: %w", c.script, err)
-	}
 	types := map[string][]string{}
-	for _, p := range described.Parameters {
+	for _, p := range d.Parameters {
 		types[p.Name] = p.Types
 	}
-	return types, nil // none where the answer was an error: so will be the run's
+	return types, nil
+}
+
+// describe asks for a script's description, for a user who may not be allowed to.
+func (r *remote) describe(ctx context.Context, script string) (*client.Description, error) {
+	ctx, done := r.whileDescribed(ctx)
+	defer done()
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	return r.Describe(ctx, script)
 }

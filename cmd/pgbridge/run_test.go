@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/examples"
 	"github.com/pgbridge/pgbridge/internal/testenv"
@@ -95,6 +91,34 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// TestRunForms prints a reply in each form, and says what a misspelt name means.
+func TestRunForms(t *testing.T) {
+	t.Parallel()
+	s := newScripted(t)
+	s.write(t, "two", "CREATE TEMP TABLE x ON COMMIT DROP AS SELECT 1;\nSELECT 1 AS a, NULL AS b;\nSELECT 'x,y' AS c;")
+	s.serve(t, "--set", "sql=true")
+	want := func(r result, code int, stdout, stderr string) {
+		t.Helper()
+		if r.code != code || r.stdout != stdout || !strings.Contains(r.stderr, stderr) {
+			t.Errorf("code %d, stdout %q, stderr %q; want %d, %q, %q", r.code, r.stdout, r.stderr, code, stdout, stderr)
+		}
+	}
+	want(s.run(t, "two", "--csv"), exitOK, "a,b\n1,\n\nc\n\"x,y\"\n", "")
+	want(s.run(t, "two", "--ndjson"), exitOK, "{\"a\":1,\"b\":null}\n{\"c\":\"x,y\"}\n", "")
+	want(s.run(t, "--table", "--timing", "--sql", "SELECT 1 AS a"), exitOK, " a\n---\n 1\n(1 row)\n", "s\n")
+	want(s.run(t, "two", "--csv", "--json"), exitUsage, "", "--json and --csv can't be used together")
+	want(s.run(t, "twoo", "--csv"), exitFailed, "", `is "two" meant?`)
+	want(s.run(t, "account", "i=1", "--csv"), exitFailed, "", `is "id" meant?`)
+	want(s.run(t, "two", "--watch", "1s", "--job"), exitUsage, "", "--watch goes without")
+
+	watch := start(t, "run", "--nats", s.bus.URL(), "account", "id=1", "--ndjson", "--watch", "10ms")
+	testenv.Wait(t, timeLimit, "some runs", func() bool { return strings.Count(watch.stdout.String(), `"Ada"`) > 2 })
+	watch.signal(t, syscall.SIGINT)
+	if code := watch.code(t); code != exitOK || watch.stderr.String() != "" {
+		t.Errorf("--watch ends with %d, %s", code, &watch.stderr)
+	}
+}
+
 func TestRunWithAMessageID(t *testing.T) {
 	t.Parallel()
 	s := newScripted(t)
@@ -165,84 +189,5 @@ func TestRunUsage(t *testing.T) {
 		if r := call(t, nil, append([]string{"run"}, args...)...); r.code != exitUsage || r.stderr == "" {
 			t.Errorf("%q: exit code %d, %q; want 2 and a reason", args, r.code, r.stderr)
 		}
-	}
-}
-
-func TestParams(t *testing.T) {
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "value")
-	rewrite(t, file, "[1]")
-	params, err := readParams([]string{"a=x=y", "b:=[null]", "c=@" + file, "d:=@-", "e="}, strings.NewReader(`{"in": 1}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []param{{"a", "x=y", false}, {"b", "[null]", true}, {"c", "[1]", false}, {"d", `{"in": 1}`, true}, {"e", "", false}}
-	if !slices.Equal(params, want) {
-		t.Errorf("parameters %v, want %v", params, want)
-	}
-	for _, tt := range []struct {
-		value string
-		types []string
-		want  string
-	}{
-		{"1", []string{"int4"}, `"1"`}, {"1", []string{"jsonb"}, `1`}, {"x", []string{"json"}, `"x"`}, {`"x"`, []string{"json"}, `"x"`},
-		{"[1]", []string{"int4[]"}, `[1]`}, {"{1}", []string{"int4[]"}, `"{1}"`}, {"1", []string{"int4[]"}, `"1"`},
-		{"[1]", []string{"jsonb", "text"}, `"[1]"`}, {"[1]", nil, `"[1]"`}, {"[1]", []string{"jsonb", "int4[]"}, `[1]`},
-	} {
-		got, err := param{value: tt.value}.encode(tt.types)
-		if err != nil || string(got) != tt.want {
-			t.Errorf("%s as %v: %s (%v), want %s", tt.value, tt.types, got, err, tt.want)
-		}
-	}
-}
-
-// TestTables prints a reply as a terminal shows it.
-func TestTables(t *testing.T) {
-	t.Parallel()
-	reply := `{"results": [
-		{"command": "UPDATE 1", "rows_affected": 1},
-		{"columns": [{"name": "id", "type": "int8"}, {"name": "name", "type": "text"}, {"name": "tags", "type": "text[]"}],
-		 "rows": [[7, "Größe", ["a"]], [12345678901234567890, "\u001b[2J\n", null]], "command": "SELECT 2", "rows_affected": 2},
-		{"columns": [], "rows": [[]], "command": "SELECT 1", "rows_affected": 1},
-		{"command": "DELETE 0", "rows_affected": 0}],
-		"notices": [{"severity": "NOTICE", "message": "one\ntwo", "hint": "h"}], "attempts": 1}`
-	var out, notes bytes.Buffer
-	p := &replyPrinter{out: &out, notes: &notes}
-	if err := p.print(&nats.Msg{Data: []byte(reply)}); err != nil {
-		t.Fatal(err)
-	}
-	want := `UPDATE 1
-
-                   id | name      | tags
-----------------------+-----------+-------
-                    7 | Größe     | ["a"]
- 12345678901234567890 | \x1b[2J\n | NULL
-(2 rows)
-
-(1 row)
-
-DELETE 0
-`
-	if got := out.String(); got != want {
-		t.Errorf("printed\n%s\nwant\n%s", got, want)
-	}
-	if got, want := notes.String(), "NOTICE: one\n        two\n  hint: h\n"; got != want {
-		t.Errorf("notes\n%s\nwant\n%s", got, want)
-	}
-}
-
-func TestARepliedErrorCannotDriveTheTerminal(t *testing.T) {
-	t.Parallel()
-	var notes bytes.Buffer
-	p := &replyPrinter{out: &bytes.Buffer{}, notes: &notes}
-	body, err := json.Marshal(map[string]any{"error": map[string]any{"code": "sql_error", "message": "a\x1b[2Jb\nc", "where": "x\x07"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.print(&nats.Msg{Data: body}); err == nil {
-		t.Error("no error")
-	}
-	if strings.ContainsAny(notes.String(), "\x1b\x07") {
-		t.Errorf("printed %q", notes.String())
 	}
 }

@@ -22,7 +22,10 @@ func TestServeScripts(t *testing.T) {
 	wantResult(t, s.run(t, "account", "id=1"), exitOK, `"Ada"`, "")
 	wantResult(t, s.run(t, "--sql", "SELECT 1"), exitFailed, "", "denied")
 	_, metrics := get(t, address, "/metrics")
-	for _, series := range []string{`pgbridge_requests_total{code="ok",endpoint="run",part="txrunner"}`, fmt.Sprintf("pgbridge_scripts %d", s.count(t)), "pgbridge_publishing 1"} {
+	for _, series := range []string{`pgbridge_requests_total{code="ok",endpoint="run",part="txrunner"}`, fmt.Sprintf("pgbridge_scripts %d", s.count(t)), "pgbridge_publishing 1",
+		`pgbridge_runs_total{code="ok",script="account"} 1`, `pgbridge_run_duration_seconds_count{script="account"} 1`,
+		`pgbridge_request_wait_seconds_count{endpoint="run",part="txrunner"} 1`, `pgbridge_connection_wait_seconds_count{purpose="run"}`,
+		"pgbridge_ready 1", `pgbridge_nats_connected{connection="events"} 1`, `pgbridge_nats_connected{connection="transactions"} 1`, `pgbridge_script_loads_total{outcome="good"} 1`, "pgbridge_build_info{"} {
 		if !strings.Contains(metrics, series) {
 			t.Errorf("/metrics holds no %s", series)
 		}
@@ -39,6 +42,12 @@ func TestServeScripts(t *testing.T) {
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "faulty.sql")
 	})
 	wantResult(t, s.run(t, "account", "id=1"), exitOK, `"Ada"`, "")
+	_, metrics = get(t, address, "/metrics")
+	for _, series := range []string{"pgbridge_ready 0", `pgbridge_problems{part="scripts"} 1`, "pgbridge_script_faults 1", `pgbridge_script_loads_total{outcome="faulty"} `} {
+		if !strings.Contains(metrics, series) {
+			t.Errorf("with a faulty script /metrics holds no %s", series)
+		}
+	}
 	c.signal(t, syscall.SIGTERM)
 	if code := c.code(t); code != exitOK {
 		t.Errorf("exit code %d, want 0", code)

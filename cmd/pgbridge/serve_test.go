@@ -131,6 +131,12 @@ func TestServe(t *testing.T) {
 	says(t, &c.stderr, "channels.orders.what: unknown key") // found without a hangup
 	testenv.Exec(t, url, "SELECT pg_notify('orders', 'three')")
 	next(t, orders, "three")
+	_, metrics := get(t, address, "/metrics")
+	for _, series := range []string{`pgbridge_events_published_total{channel="orders"}`, "pgbridge_channels 2", `pgbridge_config_reloads_total{outcome="good"} 1`, "pgbridge_config_last_reload_successful 0"} {
+		if !strings.Contains(metrics, series) {
+			t.Errorf("/metrics holds no %s", series)
+		}
+	}
 
 	c.signal(t, syscall.SIGTERM)
 	if code := c.code(t); code != 0 {
@@ -265,5 +271,27 @@ func TestSecondSignalKills(t *testing.T) {
 	})
 	if code := c.code(t); code != -1 {
 		t.Errorf("exit code %d, want death by a signal", code)
+	}
+}
+
+// A frozen NATS takes nothing any more: an event that waits for it is lost with the
+// grace, and the process ends as it should.
+func TestStopWhileNATSIsFrozen(t *testing.T) {
+	t.Parallel()
+	url, bus := testenv.Postgres(t).NewDatabase(t), testenv.NATS(t)
+	link := testenv.NewProxy(t, bus.Addr())
+	c := start(t, "serve", "--postgres", url, "--nats", link.Reroute(t, bus.URL()), "--channel", "orders",
+		"--set", "http=127.0.0.1:0", "--set", "stop.grace=2s", "--set", "scripts="+t.TempDir())
+	address := httpAddress(t, c)
+	waitReady(t, address)
+	link.Freeze()
+	testenv.Exec(t, url, "SELECT pg_notify('orders', 'waits')")
+	testenv.Wait(t, 30*time.Second, "the event to wait", func() bool {
+		_, body := get(t, address, "/metrics")
+		return strings.Contains(body, `pgbridge_events_received_total{channel="orders"} 1`)
+	})
+	c.signal(t, syscall.SIGTERM)
+	if code := c.code(t); code != exitOK || strings.Contains(c.stderr.String(), "panic") {
+		t.Errorf("exit code %d, want %d:\n%s", code, exitOK, &c.stderr)
 	}
 }

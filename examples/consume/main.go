@@ -11,57 +11,40 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"strings"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/client"
 )
 
 func main() {
 	log.Fatal(consume(context.Background()))
 }
 
-// consume returns only when something fails.
+// consume returns only when something fails. An event may come again when its
+// acknowledgement was lost; its id stays the same.
 func consume(ctx context.Context) error {
-	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL))
+	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.MaxReconnects(-1))
 	if err != nil {
 		return err
 	}
-	js, err := jetstream.New(nc)
+	c, err := client.New(nc, client.Options{})
 	if err != nil {
 		return err
 	}
-	consumer, err := js.CreateOrUpdateConsumer(ctx, "PGBRIDGE_EVENTS", jetstream.ConsumerConfig{
-		Durable:        "example",
-		FilterSubjects: []string{"pgbridge.event.orders", "pgbridge.gap.orders"},
-		MaxAckPending:  1, // the next one comes after the acknowledgement: strict order
-	})
+	consumption, err := c.Consume(ctx, client.ConsumeOptions{Durable: "example", Channels: []string{"orders"}})
 	if err != nil {
 		return err
 	}
-	messages, err := consumer.Messages()
-	if err != nil {
-		return err
-	}
-	for {
-		m, err := messages.Next()
-		if err != nil {
+	for event, err := range consumption.Events(ctx) {
+		switch {
+		case err != nil:
 			return err
-		}
-		handle(m)
-		if err := m.Ack(); err != nil {
-			return err
+		case event.Gap != nil:
+			fmt.Printf("gap %s %s\n", event.ID, event.Message.Data)
+		default:
+			fmt.Printf("event %s %s\n", event.ID, event.Payload)
 		}
 	}
-}
-
-// handle may see a message again whose acknowledgement was lost; its id stays
-// the same.
-func handle(m jetstream.Msg) {
-	id := m.Headers().Get(nats.MsgIdHdr)
-	if strings.HasPrefix(m.Subject(), "pgbridge.gap.") {
-		fmt.Printf("gap %s %s\n", id, m.Data())
-	} else {
-		fmt.Printf("event %s %s\n", id, m.Data())
-	}
+	return nil
 }

@@ -6,55 +6,52 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
+	"context"
 	"fmt"
 	"log"
 	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/client"
 )
 
-// gap says that events may be missing before this point: all of them were
-// committed between since and until.
-type gap struct {
-	Reason  string     `json:"reason"`
-	Since   *time.Time `json:"since"` // nil: nobody knows
-	Until   time.Time  `json:"until"`
-	Dropped *int64     `json:"dropped"` // nil: nobody counted
+func main() {
+	log.Fatal(subscribe(context.Background()))
 }
 
-func main() {
-	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL))
+// subscribe returns only when something fails.
+func subscribe(ctx context.Context) error {
+	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.MaxReconnects(-1))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	// One Go channel for both subjects keeps events and gaps in order.
-	messages := make(chan *nats.Msg, 64<<10)
-	for _, subject := range []string{"pgbridge.event.orders", "pgbridge.gap.orders"} {
-		if _, err := nc.ChanSubscribe(subject, messages); err != nil {
-			log.Fatal(err)
-		}
+	c, err := client.New(nc, client.Options{})
+	if err != nil {
+		return err
 	}
-	if err := nc.Flush(); err != nil {
-		log.Fatal(err)
+	sub, err := c.Subscribe(ctx, client.SubscribeOptions{Channels: []string{"orders"}})
+	if err != nil {
+		return err
 	}
+	defer sub.Close()
 	log.Print("listening")
-	for m := range messages {
-		if m.Subject == "pgbridge.gap.orders" {
-			handleGap(m.Data)
-		} else {
-			fmt.Printf("event %s\n", m.Data)
+	for event, err := range sub.Events(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case event.Gap != nil:
+			handleGap(event.Gap)
+		default:
+			fmt.Printf("event %s\n", event.Payload)
 		}
 	}
+	return nil
 }
 
 // handleGap is where a program reads its state from the database again.
-func handleGap(body []byte) {
-	var g gap
-	if err := json.Unmarshal(body, &g); err != nil {
-		log.Fatalf("gap %s: %v", body, err)
-	}
+func handleGap(g *client.Gap) {
 	if g.Since == nil {
 		fmt.Printf("gap (%s): read everything again\n", g.Reason)
 		return

@@ -6,7 +6,7 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"log"
@@ -14,21 +14,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/client"
 )
-
-// answer is the reply to a run, good or bad.
-type answer struct {
-	Results []struct {
-		Command string `json:"command"`
-	} `json:"results"`
-	Error *failure `json:"error"` // nil: it is done
-}
-
-type failure struct {
-	Code      string `json:"code"`
-	Message   string `json:"message"`
-	Retryable bool   `json:"retryable"`
-}
 
 func main() {
 	if len(os.Args) != 2 {
@@ -38,30 +26,24 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	c, err := client.New(nc, client.Options{Patience: 10 * time.Second})
+	if err != nil {
+		log.Fatal(err)
+	}
 	for pause := time.Second; ; pause = min(2*pause, time.Minute) {
-		a, err := transfer(nc, os.Args[1])
+		// It may be sent again with the same id: the money moves once.
+		reply, err := c.Run(context.Background(), client.Script{
+			Name: "transfer", Params: client.Params{"source": 1, "target": 2, "amount": "10.50"}, MessageID: os.Args[1],
+		})
+		failure, answered := client.AsError(err)
 		switch {
-		case err == nil && a.Error == nil:
-			fmt.Printf("done: %d statements\n", len(a.Results))
-			return
-		case err == nil && a.Error.Code != "unknown" && !a.Error.Retryable:
-			log.Fatalf("refused: %s: %s", a.Error.Code, a.Error.Message)
 		case err == nil:
-			err = errors.New(a.Error.Message)
+			fmt.Printf("done: %d statements\n", len(reply.Results))
+			return
+		case answered && !failure.Retryable && !errors.Is(err, client.ErrOutcomeUnknown):
+			log.Fatalf("refused: %v", err)
 		}
 		log.Printf("trying again in %s: %v", pause, err)
 		<-time.After(pause)
 	}
-}
-
-// transfer may be called again with the same id: the money moves once.
-func transfer(nc *nats.Conn, id string) (a answer, err error) {
-	msg := nats.NewMsg("pgbridge.run.transfer")
-	msg.Header.Set(nats.MsgIdHdr, id)
-	msg.Data = []byte(`{"params": {"source": 1, "target": 2, "amount": "10.50"}}`)
-	reply, err := nc.RequestMsg(msg, 10*time.Second)
-	if err != nil {
-		return a, err
-	}
-	return a, json.Unmarshal(reply.Data, &a)
 }

@@ -17,6 +17,10 @@ func bare(kind contenderKind, postgresURL string) int {
 	switch kind {
 	case bareLoopCore, bareLoopStream:
 		err = bareLoop(kind, postgresURL, os.Getenv("BENCH_NATS_URL"))
+	case bareDrain:
+		err = bareSlot(postgresURL, os.Getenv("BENCH_NATS_URL"))
+	case bareKeys:
+		err = bareKeyService(postgresURL, os.Getenv("BENCH_NATS_URL"))
 	default:
 		err = bareRequests(kind, postgresURL, os.Getenv("BENCH_NATS_URL"))
 	}
@@ -47,7 +51,7 @@ func bareLoop(kind contenderKind, postgresURL, natsURL string) error {
 	}
 	for i := 0; ; i++ {
 		n := <-listener.Notify
-		if _, err := js.PublishAsync(subject, []byte(n.Extra), jetstream.WithMsgID(strconv.Itoa(i))); err != nil {
+		if _, err := js.PublishAsync(subject, []byte(n.Extra), jetstream.WithMsgID(strconv.Itoa(i)), jetstream.WithStallWait(time.Minute)); err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,7 @@ func bareRequests(kind contenderKind, postgresURL, natsURL string) error {
 		return err
 	}
 	if kind == bareEcho {
-		_, err := nc.Subscribe("bare.echo", func(m *nats.Msg) { m.Respond(m.Data) })
+		_, err := nc.Subscribe("bare.echo", func(m *nats.Msg) { _ = m.Respond(m.Data) })
 		if err != nil {
 			return err
 		}

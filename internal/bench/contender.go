@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // contender is a running process that moves notifications to NATS.
@@ -29,6 +31,8 @@ const (
 	bareLoopStream contenderKind = "loop-jetstream"
 	bareEcho       contenderKind = "echo"
 	bareService    contenderKind = "service"
+	bareDrain      contenderKind = "drain"
+	bareKeys       contenderKind = "keys"
 	pgbridgeRun    contenderKind = "pgbridge"
 )
 
@@ -41,7 +45,7 @@ func (l *lab) start(ctx context.Context, bare bool, delivery string) (*contender
 	case bare:
 		kind = bareLoopStream
 	}
-	return l.launch(kind, fmt.Sprintf("channels: {%s: {delivery: %s}}\n", channel, delivery), func() error { return l.awaitEvent(ctx) })
+	return l.launch(kind, fmt.Sprintf("channels: {%s: {delivery: %s}}\nstreams: {events: {replicas: %d}}\n", channel, delivery, max(1, l.replicas)), func() error { return l.awaitEvent(ctx) })
 }
 
 // startService runs something that answers requests, and waits until it does.
@@ -54,31 +58,39 @@ func (l *lab) startService(ctx context.Context, kind contenderKind, to string) (
 	return l.launch(kind, config, func() (err error) {
 		deadline := time.Now().Add(30 * time.Second)
 		for ctx.Err() == nil && time.Now().Before(deadline) {
-			if _, err = request(l.nc, to, params); err == nil {
+			if err = request(l.nc, to, params); err == nil {
 				return nil
 			}
-			time.Sleep(50 * time.Millisecond)
+			wait.For(ctx, 50*time.Millisecond)
 		}
 		return errors.Join(err, ctx.Err())
 	})
 }
 
 func (l *lab) launch(kind contenderKind, config string, ready func() error) (*contender, error) {
-	c := &contender{log: &bytes.Buffer{}}
 	if kind == pgbridgeRun {
 		file := filepath.Join(l.dir, "pgbridge.yaml")
-		if err := os.WriteFile(file, []byte("http: \"off\"\nlog: {level: warn}\n"+config), 0o600); err != nil {
-			return nil, err
-		}
-		c.command = exec.Command(l.program, "serve", "-c", file, "--postgres", l.url, "--nats", l.natsURL())
-	} else {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		c.command = exec.Command(self, "bare", string(kind), l.url)
-		c.command.Env = append(os.Environ(), "BENCH_NATS_URL="+l.natsURL())
+		return l.launchFile(file, l.url, "http: \"off\"\nlog: {level: warn}\n"+config, ready)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	command := exec.Command(self, "bare", string(kind), l.url)
+	command.Env = append(os.Environ(), "BENCH_NATS_URL="+l.natsURL())
+	return begin(command, ready)
+}
+
+// launchFile runs pgbridge with a configuration, which it writes to the file.
+func (l *lab) launchFile(file, postgresURL, config string, ready func() error) (*contender, error) {
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		return nil, err
+	}
+	return begin(exec.Command(l.program, "serve", "-c", file, "--postgres", postgresURL, "--nats", l.natsURL()), ready)
+}
+
+func begin(command *exec.Cmd, ready func() error) (*contender, error) {
+	c := &contender{command: command, log: &bytes.Buffer{}}
 	c.command.Stderr = c.log
 	if err := c.command.Start(); err != nil {
 		return nil, err
@@ -117,6 +129,20 @@ func (c *contender) stop() error {
 		return nil
 	}
 	return err
+}
+
+// cpu is the processor time that its threads have used, those that have ended
+// left out; 0 where the system does not tell.
+func (c *contender) cpu() (used time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.command.Process.Pid))
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		var ns int64
+		if n, _ := fmt.Sscan(string(text), &ns); err == nil && n == 1 {
+			used += time.Duration(ns)
+		}
+	}
+	return used
 }
 
 // memory is the largest resident size so far in MiB, or 0 where the system

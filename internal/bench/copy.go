@@ -95,9 +95,9 @@ func (l *lab) copyStreams(ctx context.Context, o options) (err error) {
 	if err := sameFiles(theirs, ours); err != nil {
 		return err
 	}
-	report("copy out, median", "ms", median(out[0]), median(out[1]), median(out[1])/median(out[0]), "at most 1.25")
-	report("copy in, median", "ms", median(in[0]), median(in[1]), median(in[1])/median(in[0]), "at most 1.10")
-	fmt.Printf("  pgbridge's resident memory: %.0f MiB at most, want less than 64\n", c.memory())
+	l.report.add(&figure{What: "copy out", Value: median(out[1]), Unit: "ms", Beside: `psql's \copy`, Other: median(out[0]), AtMost: 1.25})
+	l.report.add(&figure{What: "copy in", Value: median(in[1]), Unit: "ms", Beside: `psql's \copy`, Other: median(in[0]), AtMost: 1.10})
+	l.report.add(&figure{What: "copies: resident memory", Value: c.memory(), Unit: "MiB", AtMost: 64})
 	return nil
 }
 
@@ -129,9 +129,9 @@ func (l *lab) copyObjects(ctx context.Context, o options) (err error) {
 			}
 		}
 	}
-	report("copy to an object, beside a bare Put", "ms", median(put[0]), median(put[1]), median(put[1])/median(put[0]), "")
-	report("copy from an object, beside a bare Get", "ms", median(get[0]), median(get[1]), median(get[1])/median(get[0]), "")
-	fmt.Printf("  pgbridge's resident memory: %.0f MiB at most\n", c.memory())
+	l.report.add(&figure{What: "copy to an object", Value: median(put[1]), Unit: "ms", Beside: "a bare Put of a file", Other: median(put[0])})
+	l.report.add(&figure{What: "copy from an object", Value: median(get[1]), Unit: "ms", Beside: "a bare Get to a file", Other: median(get[0])})
+	l.report.add(&figure{What: "copies of objects: resident memory", Value: c.memory(), Unit: "MiB", AtMost: 64})
 	return nil
 }
 

@@ -83,13 +83,12 @@ func (l *lab) cursorRates(ctx context.Context, o options) error {
 			*turn.into = append(*turn.into, float64(n)/time.Since(began).Seconds())
 		}
 	}
-	say := func(what string, ours, other []float64, beside, want string) {
-		fmt.Printf("%s, pages of %d: %.0f rows/s, %s %.0f rows/s, ratio %.2f, want at least %s\n",
-			what, page, median(ours), beside, median(other), median(ours)/median(other), want)
+	say := func(what string, ours, other []float64, beside string, want float64) {
+		l.report.add(&figure{What: what, Value: median(ours), Unit: "rows/s", Beside: beside, Other: median(other), AtLeast: want})
 	}
-	say("stream", stream, psql, "psql with FETCH_COUNT", "1.00")
-	say("one page at a time", paged, psql, "psql with FETCH_COUNT", "0.80")
-	say("stream", stream, server, "stream of row_to_json", "1.50")
+	say("a cursor's stream", stream, psql, "psql with FETCH_COUNT", 1.00)
+	say(fmt.Sprintf("pages of %d by request and reply", page), paged, psql, "psql with FETCH_COUNT", 0.80)
+	say("a cursor's stream of rows", stream, server, "a stream of row_to_json", 1.50)
 	return nil
 }
 
@@ -107,7 +106,7 @@ func (l *lab) cursorMemory(ctx context.Context, o options) error {
 	}
 	large, err := l.streamRows("more", map[string]any{"times": 10})
 	if err == nil {
-		fmt.Printf("memory of a stream: %.0f MiB with %d rows, %.0f MiB with %d rows, want at most 16 more\n", before, small, c.memory(), large)
+		l.report.add(&figure{What: fmt.Sprintf("resident memory that a stream of %d rows adds to that of %d", large, small), Value: c.memory() - before, Unit: "MiB", AtMost: 16})
 	}
 	return errors.Join(err, c.stop())
 }

@@ -36,6 +36,8 @@ type lab struct {
 	nats     *server.Server
 	nc       *nats.Conn
 	js       jetstream.JetStream
+	replicas int // of the stream; zero: one
+	report   *report
 }
 
 func openLab(ctx context.Context) (_ *lab, err error) {
@@ -60,6 +62,7 @@ func openLab(ctx context.Context) (_ *lab, err error) {
 	if err := l.queryRow(ctx, "SHOW server_version", &l.version); err != nil {
 		return nil, err
 	}
+	l.report = newReport(l.version)
 	l.options = &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true,
 		StoreDir: filepath.Join(l.dir, "nats"), NoSigs: true, NoLog: true}
 	if err := l.startNATS(); err != nil {
@@ -95,7 +98,7 @@ func (l *lab) natsURL() string { return l.nats.ClientURL() }
 
 func portOf(natsURL string) int {
 	var port int
-	fmt.Sscanf(natsURL, "nats://127.0.0.1:%d", &port)
+	_, _ = fmt.Sscanf(natsURL, "nats://127.0.0.1:%d", &port)
 	return port
 }
 
@@ -129,6 +132,6 @@ func (l *lab) freshStream(ctx context.Context) error {
 		return err
 	}
 	_, err = l.js.CreateStream(ctx, jetstream.StreamConfig{Name: stream, Storage: jetstream.FileStorage,
-		Subjects: []string{subject, "pgbridge.gap." + channel}, MaxAge: 72 * time.Hour})
+		Subjects: []string{subject, "pgbridge.gap." + channel}, MaxAge: 72 * time.Hour, Replicas: max(1, l.replicas)})
 	return err
 }

@@ -31,7 +31,11 @@ type options struct {
 	copyRows    int
 	copyRounds  int
 	cursorRows  int
+	channels    int
+	durables    int // events in a slot
 	only        string
+	json, svg   string // files to be written
+	drawn       string // a file with JSON to draw, instead of measuring
 }
 
 func run(args []string) int {
@@ -51,9 +55,21 @@ func run(args []string) int {
 	flags.IntVar(&o.copyRows, "copy-rows", 2_000_000, "rows of a copy, of about 100 bytes")
 	flags.IntVar(&o.copyRounds, "copy-rounds", 3, "copies of each kind, taking turns")
 	flags.IntVar(&o.cursorRows, "cursor-rows", 2_000_000, "rows of five columns read through a cursor")
-	flags.StringVar(&o.only, "only", "events,requests,copy,cursors", "what to measure")
+	flags.IntVar(&o.channels, "channels", 10_000, "how many are many")
+	flags.IntVar(&o.durables, "durables", 2_000_000, "durable events that have gathered")
+	flags.StringVar(&o.only, "only", "events,lone,restarts,channels,metrics,requests,copy,cursors,memory,durable", "what to measure")
+	flags.StringVar(&o.json, "json", "", "write all figures to this file, as JSON")
+	flags.StringVar(&o.svg, "svg", "", "write a chart of what is compared to this file")
+	flags.StringVar(&o.drawn, "draw", "", "measure nothing, and draw the figures of this JSON file")
 	if err := flags.Parse(args); err != nil {
 		return 2
+	}
+	if o.drawn != "" {
+		if err := drawAgain(o.drawn, o.svg); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			return 1
+		}
+		return 0
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -71,32 +87,71 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, lab.close()) }()
 	fmt.Printf("PostgreSQL %s, payloads of %d bytes, transactions of %d\n", lab.version, o.payload, o.transaction)
+	return errors.Join(lab.all(ctx, o), lab.report.table(os.Stdout), lab.report.write(o.json, o.svg))
+}
+
+// all measures what is wanted.
+func (l *lab) all(ctx context.Context, o options) error {
 	if strings.Contains(o.only, "events") {
-		if err := lab.events(ctx, o); err != nil {
+		if err := l.events(ctx, o); err != nil {
 			return err
 		}
 	}
+	if strings.Contains(o.only, "lone") {
+		if err := l.lone(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "restarts") {
+		if err := l.restarts(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "channels") {
+		if err := l.manyChannels(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "metrics") {
+		if err := l.metrics(ctx, o); err != nil {
+			return fmt.Errorf("metrics: %w", err)
+		}
+	}
 	if strings.Contains(o.only, "requests") {
-		if err := errors.Join(lab.transactions(ctx, o), lab.reading(ctx, o)); err != nil {
+		if err := errors.Join(l.transactions(ctx, o), l.reading(ctx, o), l.keyRates(ctx, o)); err != nil {
 			return err
 		}
 	}
 	if strings.Contains(o.only, "copy") {
-		if err := lab.copies(ctx, o); err != nil {
+		if err := l.copies(ctx, o); err != nil {
 			return err
 		}
 	}
 	if strings.Contains(o.only, "cursors") {
-		return lab.cursors(ctx, o)
+		if err := l.cursors(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "memory") {
+		if err := l.residence(ctx); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "durable") {
+		return l.durables(ctx, o)
 	}
 	return nil
 }
 
 func (l *lab) events(ctx context.Context, o options) error {
-	for _, delivery := range []string{core, jetStream} {
-		if err := l.throughput(ctx, o, delivery); err != nil {
-			return fmt.Errorf("throughput, %s: %w", delivery, err)
-		}
+	if err := l.throughput(ctx, o, core, "throughput, core", 0.90); err != nil {
+		return fmt.Errorf("throughput, core: %w", err)
+	}
+	if err := l.throughput(ctx, o, jetStream, "throughput, jetstream", 1.30); err != nil {
+		return fmt.Errorf("throughput, jetstream: %w", err)
+	}
+	if err := l.throughputOnCluster(ctx, o); err != nil {
+		return fmt.Errorf("throughput, jetstream on three servers: %w", err)
 	}
 	if err := l.latency(ctx, o); err != nil {
 		return fmt.Errorf("latency: %w", err)

@@ -19,7 +19,7 @@ var errStalled = errors.New("events stopped arriving")
 // throughput prints how many events a second each contender moves, from the
 // first commit to the last event: received by a subscriber (core), or stored
 // in the stream (JetStream).
-func (l *lab) throughput(ctx context.Context, o options, delivery string) error {
+func (l *lab) throughput(ctx context.Context, o options, delivery, name string, aim float64) error {
 	var rates [2][]float64 // bare, pgbridge
 	var memory float64
 	for range o.rounds {
@@ -34,9 +34,19 @@ func (l *lab) throughput(ctx context.Context, o options, delivery string) error 
 			}
 		}
 	}
-	report("throughput, "+delivery, "events/s", median(rates[0]), median(rates[1]), median(rates[1])/median(rates[0]), "at least 0.90")
-	fmt.Printf("  pgbridge's resident memory: %.0f MiB at most\n", memory)
+	l.report.add(&figure{What: name, Value: median(rates[1]), Unit: "events/s", Beside: aBareLoop, Other: median(rates[0]), AtLeast: aim})
+	l.report.add(&figure{What: name + ": resident memory", Value: memory, Unit: "MiB"})
 	return nil
+}
+
+// throughputOnCluster is throughput into a stream with three replicas.
+func (l *lab) throughputOnCluster(ctx context.Context, o options) error {
+	cluster, stop, err := l.onCluster(ctx, 3)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return cluster.throughput(ctx, o, jetStream, "throughput, jetstream on three servers", 1.50)
 }
 
 func (l *lab) runOnce(ctx context.Context, o options, bare bool, delivery string) (rate, memory float64, err error) {
@@ -88,7 +98,7 @@ func (l *lab) count(ctx context.Context, delivery string) (arrived func() uint64
 	if err != nil {
 		return nil, nil, err
 	}
-	sub.SetPendingLimits(-1, -1)
+	_ = sub.SetPendingLimits(-1, -1)
 	return n.Load, func() { sub.Unsubscribe() }, l.nc.Flush()
 }
 
@@ -128,10 +138,51 @@ func (l *lab) latency(ctx context.Context, o options) error {
 			times[i] = append(times[i], t...)
 		}
 	}
-	report("latency from COMMIT, median", "µs", median(times[0]), median(times[1]), median(times[1])/median(times[0]), "at most 1.30")
-	report("latency from COMMIT, 99th percentile", "µs", quantile(times[0], 0.99), quantile(times[1], 0.99),
-		quantile(times[1], 0.99)/quantile(times[0], 0.99), "")
+	l.report.add(&figure{What: "from COMMIT to subscriber, median", Value: median(times[1]), Unit: "µs", Beside: aBareLoop, Other: median(times[0]), AtMost: 1.30})
+	l.report.add(&figure{What: "from COMMIT to subscriber, 99th percentile", Value: quantile(times[1], 0.99), Unit: "µs", Beside: aBareLoop, Other: quantile(times[0], 0.99)})
 	return nil
+}
+
+// lone prints what one event costs that comes alone.
+func (l *lab) lone(ctx context.Context, o options) error {
+	var used [2][]float64
+	for range o.rounds {
+		for i, bare := range []bool{true, false} {
+			micros, err := l.loneOf(ctx, bare, o.notes/o.rounds)
+			if err != nil {
+				return err
+			}
+			used[i] = append(used[i], micros)
+		}
+	}
+	l.report.add(&figure{What: "CPU of an event that comes alone", Value: median(used[1]), Unit: "µs", Beside: aBareLoop, Other: median(used[0]), AtMost: 1.30})
+	return nil
+}
+
+// lonePause is the time between two events.
+const lonePause = 2 * time.Millisecond
+
+func (l *lab) loneOf(ctx context.Context, bare bool, n int) (micros float64, err error) {
+	c, err := l.start(ctx, bare, core)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	conn, err := pgx.Connect(ctx, l.url)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(ctx)
+	before := c.cpu()
+	pace := time.NewTicker(lonePause)
+	defer pace.Stop()
+	for range n {
+		<-pace.C
+		if _, err := conn.Exec(ctx, "SELECT pg_notify($1, 'alone')", channel); err != nil {
+			return 0, err
+		}
+	}
+	return float64((c.cpu() - before).Microseconds()) / float64(n), nil
 }
 
 func (l *lab) latencyOf(ctx context.Context, bare bool, n, size int) (micros []float64, err error) {
@@ -154,7 +205,7 @@ func (l *lab) latencyOf(ctx context.Context, bare bool, n, size int) (micros []f
 	for range n {
 		arrived := make(chan time.Time, 1)
 		go func() {
-			sub.NextMsg(10 * time.Second)
+			_, _ = sub.NextMsg(10 * time.Second)
 			arrived <- time.Now()
 		}()
 		if _, err := conn.Exec(ctx, "SELECT pg_notify($1, $2)", channel, payload); err != nil {
@@ -186,18 +237,13 @@ func (l *lab) outage(ctx context.Context, o options) (err error) {
 		if err := errors.Join(werr, nerr, aerr, c.stop()); err != nil {
 			return err
 		}
-		fmt.Printf("memory, %s, %d events while NATS is away: %.0f MiB resident (want at most %d, the queue holds 32)\n",
-			delivery, o.outage, memory, 64+2*32)
+		l.report.add(&figure{What: fmt.Sprintf("resident memory, %s, %d events while NATS is away", delivery, o.outage), Value: memory, Unit: "MiB", AtMost: 64 + 2*32})
 	}
 	return nil
 }
 
-func report(what, unit string, bare, ours, ratio float64, want string) {
-	if want != "" {
-		want = ", want " + want
-	}
-	fmt.Printf("%s: bare %.0f %s, pgbridge %.0f %s, ratio %.2f%s\n", what, bare, unit, ours, unit, ratio, want)
-}
+// aBareLoop is what notifications are compared to.
+const aBareLoop = "a bare loop"
 
 // await polls until cond holds; 60 s without an end are a failure.
 func await(ctx context.Context, cond func() bool) error {

@@ -3,11 +3,14 @@ package natsconn
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // Keeper says how a kept connection behaves towards its owner. The zero value
@@ -22,6 +25,8 @@ type Keeper struct {
 	// Refused, if set, is called at most once, from another goroutine: the
 	// credentials were refused before they ever worked.
 	Refused func(error)
+
+	near *near // nil: it goes anywhere
 }
 
 // Events opens the connection that events are published on. It returns at
@@ -58,6 +63,7 @@ func (k Keeper) open(s Settings, special ...nats.Option) (*nats.Conn, error) {
 		opts = append(opts, nats.InProcessServer(k.InProcess))
 	}
 	w := newWatch(k)
+	w.servers, w.asking = s.URLs, slices.Clone(opts)
 	opts = append(opts, w.options()...)
 	nc, err := nats.Connect(s.urls(), append(opts, nats.Name(k.Name))...)
 	if err != nil {
@@ -71,6 +77,9 @@ func (k Keeper) open(s Settings, special ...nats.Option) (*nats.Conn, error) {
 type watch struct {
 	log     *quiet
 	refused func(error)
+	near    *near
+	servers []string
+	asking  []nats.Option // with which each of them can be asked
 	conn    atomic.Pointer[nats.Conn]
 	settled atomic.Bool // it has been connected, or was refused
 }
@@ -80,11 +89,11 @@ func newWatch(k Keeper) *watch {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	return &watch{log: newQuiet(log.With(zap.String("connection", k.Name))), refused: k.Refused}
+	return &watch{log: newQuiet(log.With(zap.String("connection", k.Name))), refused: k.Refused, near: k.near}
 }
 
 func (w *watch) options() []nats.Option {
-	return []nats.Option{
+	return append(w.near.options(),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.IgnoreAuthErrorAbort(),
@@ -95,23 +104,30 @@ func (w *watch) options() []nats.Option {
 		nats.DisconnectErrHandler(w.disconnected),
 		nats.ReconnectErrHandler(w.attemptFailed),
 		nats.ErrorHandler(w.asyncError),
-	}
+	)
 }
 
 func (w *watch) connected(nc *nats.Conn) {
 	w.settled.Store(true)
 	w.log.forget()
 	w.log.logger.Info("connected to NATS", zap.String("server", nc.ConnectedUrlRedacted()))
+	w.near.connected(nc)
 }
 
 func (w *watch) disconnected(_ *nats.Conn, err error) {
+	w.near.disconnected()
 	if err == nil { // closed by us
 		return
 	}
 	w.log.warn("disconnected from NATS", err)
 }
 
-// beforeSweep is the reconnect delay. It also looks at the outcome of the
+const (
+	minDelay = 50 * time.Millisecond
+	maxDelay = 2 * time.Second
+)
+
+// beforeSweep is the wait before the n-th sweep of the servers, from 1. It also looks at the outcome of the
 // last sweep, because nats.go reports a refused handshake to no handler as
 // long as it has never been connected.
 func (w *watch) beforeSweep(n int) time.Duration {
@@ -120,11 +136,11 @@ func (w *watch) beforeSweep(n int) time.Duration {
 			w.attemptFailed(nc, err)
 		}
 	}
-	return delay(n)
+	return wait.Backoff{First: minDelay, Max: maxDelay}.After(n)
 }
 
 func (w *watch) attemptFailed(_ *nats.Conn, err error) {
-	if refusal(err) && w.refused != nil && w.settled.CompareAndSwap(false, true) {
+	if refusal(err) && w.refused != nil && !w.settled.Load() && w.allRefuse() && w.settled.CompareAndSwap(false, true) {
 		w.refused(fmt.Errorf("NATS refused the credentials: %w", err))
 		return
 	}
@@ -137,6 +153,25 @@ func (w *watch) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		return
 	}
 	w.log.warn("NATS reported an error", err)
+}
+
+// allRefuse asks each server on its own: one that is away may well take the
+// credentials, and nobody knows which of them has refused. It blocks for 2 s for
+// each server that does not answer.
+func (w *watch) allRefuse() bool {
+	if len(w.servers) < 2 {
+		return true
+	}
+	for _, server := range w.servers {
+		nc, err := nats.Connect(server, append(slices.Clone(w.asking), nats.NoReconnect())...)
+		if err == nil {
+			nc.Close()
+		}
+		if !refusal(err) {
+			return false
+		}
+	}
+	return true
 }
 
 func refusal(err error) bool {

@@ -11,13 +11,12 @@ package natsconn
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Settings says where NATS is and who we are there. The zero value of a field
@@ -36,6 +35,26 @@ type Settings struct {
 	Token        string
 	// Paths of PEM files. CA verifies the server; Cert and Key go together.
 	CA, Cert, Key string
+	// TLSFirst begins TLS before the server says anything, as servers with
+	// handshake_first want it.
+	TLSFirst bool
+	// InboxPrefix begins the subjects of replies to our own requests, _INBOX
+	// where it is empty.
+	InboxPrefix string
+	// JSDomain or JSPrefix say where JetStream's API is: in a domain, or under a
+	// subject of an import's. One of them at most.
+	JSDomain, JSPrefix string
+}
+
+// JetStream returns JetStream as the settings reach it through a connection.
+func (s Settings) JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
+	switch {
+	case s.JSDomain != "":
+		return jetstream.NewWithDomain(nc, s.JSDomain)
+	case s.JSPrefix != "":
+		return jetstream.NewWithAPIPrefix(nc, s.JSPrefix)
+	}
+	return jetstream.New(nc)
 }
 
 // WithCredentials returns the settings with c's credentials instead, if c has
@@ -61,12 +80,35 @@ func (s Settings) Validate() []Fault {
 	if (s.Cert == "") != (s.Key == "") {
 		f = append(f, Fault{"tls.cert", errors.New("tls.cert and tls.key go together")})
 	}
+	for _, p := range []struct{ key, value string }{
+		{"inbox_prefix", s.InboxPrefix}, {"jetstream.domain", s.JSDomain}, {"jetstream.api_prefix", s.JSPrefix},
+	} {
+		if !plainSubject(p.value) {
+			f = append(f, Fault{p.key, fmt.Errorf("%q: want subject tokens without wildcards", p.value)})
+		}
+	}
+	if s.JSDomain != "" && s.JSPrefix != "" {
+		f = append(f, Fault{"jetstream.api_prefix", errors.New("a domain has a prefix of its own: give one of them")})
+	}
 	for _, p := range []struct{ key, value string }{{"password", s.Password}, {"password_file", s.PasswordFile}} {
 		if p.value != "" && s.User == "" {
 			f = append(f, Fault{p.key, errors.New("a user is wanted with it")})
 		}
 	}
 	return append(f, s.oneCredential()...)
+}
+
+// plainSubject reports whether s is empty or can be the beginning of a subject.
+func plainSubject(s string) bool {
+	if s == "" {
+		return true
+	}
+	for token := range strings.SplitSeq(s, ".") {
+		if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
+			return false
+		}
+	}
+	return true
 }
 
 func (s Settings) oneCredential() []Fault {
@@ -126,6 +168,12 @@ func (s Settings) options() ([]nats.Option, error) {
 	if s.Cert != "" {
 		opts = append(opts, nats.ClientCert(s.Cert, s.Key))
 	}
+	if s.TLSFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
+	}
+	if s.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(s.InboxPrefix))
+	}
 	return opts, s.readable()
 }
 
@@ -145,6 +193,26 @@ func (s Settings) readable() error {
 		}
 	}
 	return nil
+}
+
+// Override returns options that put what is set here in the place of what earlier
+// options say; without URLs the servers stay.
+func (s Settings) Override() ([]nats.Option, error) {
+	opts, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	before := func(o *nats.Options) error {
+		if len(s.URLs) > 0 {
+			o.Url, o.Servers = "", s.URLs
+		}
+		if s.Creds != "" || s.NKey != "" || s.User != "" || s.Token != "" {
+			o.User, o.Password, o.Token, o.Nkey = "", "", "", ""
+			o.UserInfo, o.UserJWT, o.SignatureCB, o.TokenHandler = nil, nil, nil, nil
+		}
+		return nil
+	}
+	return append([]nats.Option{before}, opts...), nil
 }
 
 func (s Settings) credentials() ([]nats.Option, error) {
@@ -194,17 +262,3 @@ func Once(s Settings, name string, more ...nats.Option) (*nats.Conn, error) {
 }
 
 func ignoreError(*nats.Conn, *nats.Subscription, error) {}
-
-const (
-	minDelay = 50 * time.Millisecond
-	maxDelay = 2 * time.Second
-)
-
-// delay is the wait before the n-th sweep of the servers, from 1.
-func delay(n int) time.Duration {
-	d := maxDelay
-	if n < 8 { // 50 ms << 6 is over the maximum already
-		d = min(maxDelay, minDelay<<(n-1))
-	}
-	return d/2 + rand.N(d/2+1)
-}

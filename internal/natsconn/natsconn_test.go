@@ -86,6 +86,25 @@ func TestOnceWithTLS(t *testing.T) {
 	}
 }
 
+// Whatever says that TLS is wanted, a server without it is not talked to.
+func TestOnceRefusesPlaintext(t *testing.T) {
+	t.Parallel()
+	c := testenv.TLS(t, "client")
+	s := testenv.NATS(t)
+	for name, settings := range map[string]Settings{
+		"a URL":                {URLs: []string{"tls://" + s.Addr()}},
+		"one URL of several":   {URLs: []string{s.URL(), "tls://127.0.0.1:1"}},
+		"an authority":         {URLs: []string{s.URL()}, CA: c.CAFile},
+		"a client certificate": {URLs: []string{s.URL()}, Cert: c.Client.CertFile, Key: c.Client.KeyFile},
+		"TLS first":            {URLs: []string{s.URL()}, TLSFirst: true},
+	} {
+		if nc, err := Once(settings, "test"); err == nil {
+			nc.Close()
+			t.Errorf("%s: connected without TLS", name)
+		}
+	}
+}
+
 // observed returns a logger and what it was given.
 func observed() (*zap.Logger, *observer.ObservedLogs) {
 	core, logs := observer.New(zap.DebugLevel)
@@ -199,6 +218,28 @@ func wantRefused(t *testing.T, s *testenv.NATSServer, then func()) {
 	}
 }
 
+// TestOneServerRefusesAndOneIsAway waits for the one that is away, whichever is
+// asked first.
+func TestOneServerRefusesAndOneIsAway(t *testing.T) {
+	t.Parallel()
+	refusing := testenv.NATS(t, func(o *server.Options) { o.Username, o.Password = "u", "other" })
+	away := testenv.NATS(t, func(o *server.Options) { o.Username, o.Password = "u", "p" })
+	away.Stop(t)
+	plain := func(s *testenv.NATSServer) string { return "nats://" + s.Addr() }
+	for range 3 { // nats.go shuffles them
+		nc, err := Events(Settings{URLs: []string{plain(refusing), plain(away)}, User: "u", Password: "p"},
+			Keeper{Refused: func(err error) { t.Errorf("refused: %v", err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		testenv.Wait(t, time.Minute, "both to be asked", func() bool { return nc.LastError() != nil })
+		away.Start(t)
+		testenv.Wait(t, time.Minute, "the connection", nc.IsConnected)
+		away.Stop(t)
+	}
+}
+
 func TestCredentialsRefusedLaterAreTriedAgain(t *testing.T) {
 	t.Parallel()
 	right := true
@@ -283,12 +324,12 @@ func TestEmbeddedAt(t *testing.T) {
 	}
 }
 
-func TestDelayGrowsToItsCap(t *testing.T) {
+func TestSweepsComeAfterGrowingWaits(t *testing.T) {
 	t.Parallel()
+	w := newWatch(Keeper{})
 	for n := 1; n < 100; n++ {
-		d := delay(n)
-		if d < minDelay/2 || d > maxDelay || n > 8 && d < maxDelay/2 {
-			t.Fatalf("delay(%d) = %s", n, d)
+		if d := w.beforeSweep(n); d < minDelay/2 || d > maxDelay || n > 8 && d < maxDelay/2 {
+			t.Fatalf("the wait before sweep %d is %s", n, d)
 		}
 	}
 }

@@ -127,3 +127,7 @@ func (a Account) reach(path string) error {
 		}
 	}
 }
+
+// A server lives in one folder, <temporary folder>/pgbridge-pg-*: data, log,
+// socket, and a lock file that its owner holds locked for as long as it lives.
+const workDirPattern = "pgbridge-pg-*"

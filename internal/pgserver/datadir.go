@@ -20,7 +20,7 @@ func initDB(ctx context.Context, b Binaries, account Account, dir, superuser, pa
 	if err := os.WriteFile(pwFile, []byte(password+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write the superuser's password: %w", err)
 	}
-	defer os.Remove(pwFile)
+	defer func() { _ = os.Remove(pwFile) }()
 	if err := account.Own(dir); err != nil {
 		return err
 	}

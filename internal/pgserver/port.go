@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -17,11 +20,22 @@ const (
 	portCount = 12000
 )
 
-// FreePort returns a port of 127.0.0.1 on which nothing listens now. Another
-// process may take it before the caller does.
+// handedOut are the ports that this process has tried: each once. The values keep
+// their reservations.
+var handedOut sync.Map
+
+// FreePort returns a port of 127.0.0.1 on which nothing listens now, and never the same
+// twice. Another process may take it before the caller does, but for those that share
+// their ports.
 func FreePort() (int, error) {
 	for range 1000 {
 		port := firstPort + rand.IntN(portCount)
+		if _, before := handedOut.LoadOrStore(port, true); before {
+			continue
+		}
+		if !reserved(port) {
+			continue
+		}
 		taken, err := portTaken(port)
 		if err != nil {
 			return 0, err
@@ -31,6 +45,33 @@ func FreePort() (int, error) {
 		}
 	}
 	return 0, errors.New("find a free port on 127.0.0.1: 1000 tries found none")
+}
+
+// reservations is where processes of the same user that share their ports lock files
+// of their names.
+func reservations() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("pgbridge-ports-%d", os.Getuid()))
+}
+
+// SharePorts has this process take no port that another one which called it, too, has
+// from [FreePort], as long as that lives: its server may only be stopped. It leaves a
+// folder with empty files behind.
+func SharePorts() error { return os.MkdirAll(reservations(), 0o700) }
+
+// reserved reports whether the port is this process's now: the kernel ends the lock on
+// a file of the port's name with the process. Where nobody shares, each has what it asks
+// for.
+func reserved(port int) bool {
+	file, err := os.OpenFile(filepath.Join(reservations(), strconv.Itoa(port)), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return true
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		file.Close()
+		return !errors.Is(err, syscall.EWOULDBLOCK)
+	}
+	handedOut.Store(port, file) // open, and so locked, until the process ends
+	return true
 }
 
 func portTaken(port int) (bool, error) {

@@ -129,21 +129,16 @@ func (p *Process) killChildren() ([]child, error) {
 	return nil, fmt.Errorf("kill the children of process %d: some still run", p.PID())
 }
 
-// child is another process's child; a dead one is a zombie.
-type child struct {
-	pid  int
-	dead bool
-}
-
-func kill(children []child) (living int, err error) {
-	for _, c := range children {
-		if c.dead {
-			continue
-		}
-		living++
-		if err := syscall.Kill(c.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return living, fmt.Errorf("kill process %d: %w", c.pid, err)
-		}
+// runToEnd runs a command made by Account.Command, killing it when ctx ends.
+func runToEnd(ctx context.Context, cmd *exec.Cmd) error {
+	p, err := StartProcess(cmd)
+	if err != nil {
+		return err
 	}
-	return living, nil
+	select {
+	case <-p.Exited():
+		return p.Err()
+	case <-ctx.Done():
+		return errors.Join(fmt.Errorf("run %s: %w", cmd.Path, context.Cause(ctx)), p.Kill())
+	}
 }

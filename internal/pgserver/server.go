@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"strconv"
 	"sync"
 	"syscall"
@@ -303,18 +302,4 @@ func (s *Server) Close() error {
 	defer cancel()
 	err := s.end(func(p *Process) error { return p.End(ctx, syscall.SIGQUIT) })
 	return errors.Join(err, s.dir.remove())
-}
-
-// runToEnd runs a command made by Account.Command, killing it when ctx ends.
-func runToEnd(ctx context.Context, cmd *exec.Cmd) error {
-	p, err := StartProcess(cmd)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-p.Exited():
-		return p.Err()
-	case <-ctx.Done():
-		return errors.Join(fmt.Errorf("run %s: %w", cmd.Path, context.Cause(ctx)), p.Kill())
-	}
 }

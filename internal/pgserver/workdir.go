@@ -11,10 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A server lives in one folder, <temporary folder>/pgbridge-pg-*: data, log,
-// socket, and a lock file that its owner holds locked for as long as it lives.
-const workDirPattern = "pgbridge-pg-*"
-
 type workDir struct {
 	path string
 	lock *os.File
@@ -38,7 +34,8 @@ func newWorkDir(account Account) (*workDir, error) {
 }
 
 func (w *workDir) data() string { return filepath.Join(w.path, "data") }
-func (w *workDir) log() string  { return filepath.Join(w.path, "server.log") }
+
+func (w *workDir) log() string { return filepath.Join(w.path, "server.log") }
 
 func (w *workDir) remove() error {
 	removeSharedMemory(w.data())

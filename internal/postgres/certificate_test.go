@@ -76,9 +76,9 @@ func sign(t *testing.T, c *x509.Certificate, by *credential) *credential {
 	return self
 }
 
-func (c *credential) pair(t *testing.T) tls.Certificate {
+func (ca *credential) pair(t *testing.T) tls.Certificate {
 	t.Helper()
-	pair, err := tls.X509KeyPair(c.certPEM, c.keyPEM)
+	pair, err := tls.X509KeyPair(ca.certPEM, ca.keyPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +86,10 @@ func (c *credential) pair(t *testing.T) tls.Certificate {
 }
 
 // file writes the certificate and returns its path, the key's with .key added.
-func (c *credential) file(t *testing.T) string {
+func (ca *credential) file(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "cert.pem")
-	for name, content := range map[string][]byte{path: c.certPEM, path + ".key": c.keyPEM} {
+	for name, content := range map[string][]byte{path: ca.certPEM, path + ".key": ca.keyPEM} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -90,16 +91,13 @@ func parseFault(connString string, err error) error {
 // faultsOf reports what one of the drivers could not honour.
 func faultsOf(cc *pgx.ConnConfig) []error {
 	var faults []error
-	refuse := func(when bool, setting, format string, args ...any) {
+	refuse := func(when bool, setting, why string) {
 		if when {
-			faults = append(faults, configFault(setting, format, args...))
+			faults = append(faults, configFault(setting, "%s", why))
 		}
 	}
 	refuse(!primaryWillDo(cc.ValidateConnect), "target_session_attrs",
 		"notifications need a primary: use primary, read-write or any")
-	refuse(cc.ChannelBinding == "require", "channel_binding", "require is not supported: the driver for LISTEN has no channel binding")
-	refuse(cc.RequireAuth != "", "require_auth", "not supported by the driver for LISTEN: remove it")
-	refuse(cc.SSLCertMode == "require", "sslcertmode", "require is not supported: use allow or disable")
 	refuse(cc.User == "", "user", "none is given, and the operating system does not name one")
 	refuse(!sendable(cc.User), "user", "it holds a NUL byte or is not UTF-8")
 	refuse(!sendable(cc.Database), "dbname", "it holds a NUL byte or is not UTF-8")
@@ -128,6 +126,22 @@ func parameterFaults(params map[string]string) []error {
 	return faults
 }
 
+// dropNeedless takes those keywords of libpq's out of the server's settings that ask
+// for what both drivers do anyway: neither knows GSSAPI's encryption or compression
+// by TLS, and hosts are tried in the order given.
+func dropNeedless(params map[string]string) {
+	for name, values := range map[string][]string{
+		"gssencmode":         {"disable", "prefer"},
+		"gssdelegation":      {"0"},
+		"load_balance_hosts": {"disable"},
+		"sslcompression":     {"0"},
+	} {
+		if slices.Contains(values, params[name]) {
+			delete(params, name)
+		}
+	}
+}
+
 // clientOnly reports whether a name is a keyword of libpq, lib/pq or pgxpool
 // that pgx takes for a setting of the server's.
 func clientOnly(name string) bool {
@@ -136,11 +150,10 @@ func clientOnly(name string) bool {
 		"gssdelegation", "gssencmode", "gsslib", "hostaddr", "load_balance_hosts", "replication",
 		"requirepeer", "requiressl", "scram_client_key", "scram_server_key", "ssl",
 		"ssl_max_protocol_version", "ssl_min_protocol_version", "sslcompression", "sslcrl", "sslcrldir",
-		"sslinline", "sslkeylogfile", "tcp_user_timeout", "tty", "tz":
+		"sslinline", "sslkeylogfile", "tty", "tz":
 		return true
 	}
-	return strings.HasPrefix(name, "pool_") || strings.HasPrefix(name, "keepalives") ||
-		strings.HasPrefix(name, "oauth_")
+	return strings.HasPrefix(name, "pool_") || strings.HasPrefix(name, "oauth_")
 }
 
 // primaryWillDo reports whether a primary meets the target_session_attrs that

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,22 +10,16 @@ import (
 	"time"
 )
 
-// errNoTLS is the server's answer N to a request for TLS. The words are pgx's.
-var errNoTLS = errors.New("server refused TLS connection")
-
 // errDialed ends the second attempt of lib/pq's to connect, which makes one for
 // each host in PGHOST even where the connection string names only one.
 var errDialed = errors.New("this dialer has made its one attempt")
-
-// sslRequest asks a server for TLS before anything else is said.
-// https://www.postgresql.org/docs/current/protocol-message-formats.html
-const sslRequest = "\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 // Dialer makes one attempt to connect lib/pq to one [Target], whatever address
 // lib/pq names, and keeps hold of the socket. It is a pq.Dialer and a
 // pq.DialerContext, and safe for concurrent use.
 type Dialer struct {
-	at      endpoint
+	target  Target
+	name    string      // application_name, where pgx logs in
 	release func() bool // lets go of the context given to Target.Dialer
 
 	mu      sync.Mutex              // guards the fields below
@@ -37,12 +30,16 @@ type Dialer struct {
 
 // Dialer returns a dialer for one connection. Once ctx has ended it begins no
 // dial and a dial under way fails; a connection that was made stays open.
+// applicationName is that of [Target.DSN].
 // [Dialer.Close] must be called in the end.
-func (t Target) Dialer(ctx context.Context) *Dialer {
-	d := &Dialer{at: t.at}
+func (t Target) Dialer(ctx context.Context, applicationName string) *Dialer {
+	d := &Dialer{target: t, name: applicationName}
 	d.release = context.AfterFunc(ctx, func() { d.refuse(context.Cause(ctx)) })
 	return d
 }
+
+// Format prints the target for every verb: the fields hold a password.
+func (d *Dialer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, d.target.String()) }
 
 // Dial is [Dialer.DialContext] without a limit of its own.
 func (d *Dialer) Dial(network, address string) (net.Conn, error) {
@@ -64,16 +61,24 @@ func (d *Dialer) DialContext(ctx context.Context, _, _ string) (net.Conn, error)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := d.begin(cancel); err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", d.at, err)
+		return nil, fmt.Errorf("connect to %s: %w", d.target, err)
 	}
-	socket, conn, err := d.at.open(ctx)
+	conn, err := d.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", d.target, err)
+	}
+	return conn, nil
+}
+
+func (d *Dialer) open(ctx context.Context) (net.Conn, error) {
+	if login := d.target.login; login != nil && logsIn(&login.Config) {
+		return d.target.logIn(ctx, d.name, d.hold)
+	}
+	socket, conn, err := d.target.at.open(ctx)
 	if err == nil {
 		err = d.hold(socket)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", d.at, err)
-	}
-	return conn, nil
+	return conn, err
 }
 
 // Close closes the socket, which fails whatever lib/pq is doing on it, and
@@ -121,68 +126,4 @@ func (d *Dialer) hold(socket net.Conn) error {
 	}
 	d.socket = socket
 	return nil
-}
-
-// open returns the socket and the connection on it, the same without TLS.
-func (e endpoint) open(ctx context.Context) (socket, conn net.Conn, err error) {
-	socket, err = netDialer().DialContext(ctx, e.network, e.address)
-	if err == nil {
-		conn, err = e.secure(ctx, socket)
-	}
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		err = cause // what the socket says then is only a consequence
-	}
-	return socket, conn, err
-}
-
-// secure begins TLS on the socket where the endpoint wants it, and closes the
-// socket when that fails or ctx ends meanwhile.
-func (e endpoint) secure(ctx context.Context, socket net.Conn) (net.Conn, error) {
-	if e.tls == nil {
-		return socket, nil
-	}
-	stop := context.AfterFunc(ctx, func() { socket.Close() })
-	conn, err := e.handshake(ctx, socket)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		socket.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-func (e endpoint) handshake(ctx context.Context, socket net.Conn) (net.Conn, error) {
-	if !e.direct {
-		if err := requestTLS(socket); err != nil {
-			return nil, err
-		}
-	}
-	conn := tls.Client(socket, e.tls)
-	return conn, conn.HandshakeContext(ctx)
-}
-
-// requestTLS reads one byte and no more, so that nothing sent in the clear can
-// pass for what came through TLS.
-func requestTLS(socket net.Conn) error {
-	if _, err := io.WriteString(socket, sslRequest); err != nil {
-		return err
-	}
-	var answer [1]byte
-	if _, err := io.ReadFull(socket, answer[:]); err != nil {
-		return err
-	}
-	if answer[0] != 'S' {
-		return errNoTLS
-	}
-	return nil
-}
-
-// netDialer probes an idle connection, so that a dead link is noticed within
-// 15 s. The probes are the only sign of it while a query waits for its answer.
-func netDialer() *net.Dialer {
-	return &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
-		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 2,
-	}}
 }

@@ -56,7 +56,7 @@ func TestDialIsEndedAtEveryStage(t *testing.T) {
 				})
 				ctx, cancel := context.WithCancel(deadline(t))
 				dialing, expire := context.WithCancelCause(deadline(t))
-				d := Target{at: tlsEndpoint(address)}.Dialer(ctx)
+				d := Target{at: tlsEndpoint(address)}.Dialer(ctx, "")
 				defer d.Close()
 				end, want := map[string]func(){
 					"Close": d.Close, "context": cancel,
@@ -81,14 +81,14 @@ func TestDialerRefuses(t *testing.T) {
 	address, done := accept(t, func(conn net.Conn) { io.Copy(io.Discard, conn) })
 	target := Target{at: endpoint{network: "tcp", address: address, host: "localhost"}}
 
-	closed := target.Dialer(t.Context())
+	closed := target.Dialer(t.Context(), "")
 	closed.Close()
 	if _, err := closed.Dial("", ""); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Dial after Close = %v, want %v", err, net.ErrClosed)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
-	d := target.Dialer(ctx)
+	d := target.Dialer(ctx, "")
 	conn, err := d.Dial("tcp", "256.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestDialerRefuses(t *testing.T) {
 func TestDialWithoutTLSOnTheServer(t *testing.T) {
 	t.Parallel()
 	address, _ := accept(t, func(conn net.Conn) { answerTLS(conn, "N") })
-	d := Target{at: tlsEndpoint(address)}.Dialer(t.Context())
+	d := Target{at: tlsEndpoint(address)}.Dialer(t.Context(), "")
 	defer d.Close()
 	_, err := d.Dial("", "")
 	if !errors.Is(err, errNoTLS) || Explain(err).Kind != KindTLS {
@@ -123,7 +123,7 @@ func TestDialWithoutTLSOnTheServer(t *testing.T) {
 func TestDialTakesNothingSentBeforeTLS(t *testing.T) {
 	t.Parallel()
 	address, _ := accept(t, func(conn net.Conn) { answerTLS(conn, "SR\x00\x00\x00\x08\x00\x00\x00\x00") })
-	d := Target{at: tlsEndpoint(address)}.Dialer(t.Context())
+	d := Target{at: tlsEndpoint(address)}.Dialer(t.Context(), "")
 	defer d.Close()
 	if _, err := d.Dial("", ""); err == nil {
 		t.Error("Dial accepted what came before TLS")
@@ -141,7 +141,7 @@ func TestDirectTLS(t *testing.T) {
 	})
 	_, port, _ := net.SplitHostPort(address)
 	s := mustParse(t, "host=127.0.0.1 user=a sslmode=verify-ca sslnegotiation=direct sslrootcert="+quote(ca.file(t))+" port="+port, Options{})
-	d := mustTargets(t, s)[0].Dialer(t.Context())
+	d := mustTargets(t, s)[0].Dialer(t.Context(), "")
 	defer d.Close()
 	if _, err := d.DialContext(deadline(t), "", ""); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/lib/pq"
+
+	"github.com/pgbridge/pgbridge/internal/inlet"
 )
 
 // Kind is the reason why a connection could not be made or was lost.
@@ -37,6 +40,7 @@ const (
 	KindName        Kind = "host name not found"
 	KindUnreachable Kind = "cannot reach the server"
 	KindTimeout     Kind = "timeout"
+	KindProtocol    Kind = "protocol broken"
 	KindLost        Kind = "connection lost"
 	KindStopped     Kind = "stopped by us"
 )
@@ -69,14 +73,51 @@ func Explain(err error) Fault {
 		return Fault{}
 	}
 	if f, ok := serverFault(SQLState(err)); ok {
+		if f.Kind == KindParameter {
+			f.Hint += said(err)
+		}
 		return f
 	}
-	for _, explain := range []func(error) (Fault, bool){configurationFault, standbyFault, tlsFault, networkFault} {
+	for _, explain := range []func(error) (Fault, bool){configurationFault, protocolFault, standbyFault, tlsFault, networkFault} {
 		if f, ok := explain(err); ok {
 			return f
 		}
 	}
 	return Fault{Kind: KindOther, SQLState: SQLState(err)}
+}
+
+// protocolFault knows what [inlet] does not let through.
+func protocolFault(err error) (Fault, bool) {
+	return Fault{Kind: KindProtocol, Hint: "what answers there is no PostgreSQL, or something on the way changes what it says"}, errors.Is(err, inlet.ErrForm)
+}
+
+// said quotes the server where it names a setting, since only it knows which one
+// it does not take.
+func said(err error) string {
+	const most = 200
+	var message string
+	var fromPgx *pgconn.PgError
+	var fromPq *pq.Error
+	switch {
+	case errors.As(err, &fromPgx):
+		message = fromPgx.Message
+	case errors.As(err, &fromPq):
+		message = fromPq.Message
+	}
+	message = strings.Join(strings.Fields(message), " ")
+	if message == "" {
+		return ""
+	}
+	return " (it says: " + strings.ToValidUTF8(message[:min(len(message), most)], "?") + ")"
+}
+
+// Reason is one line that says why err happened: what [Explain] makes of it or,
+// where that is nothing, its own text.
+func Reason(err error) string {
+	if f := Explain(err); f.Kind != KindOther {
+		return f.String()
+	}
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), " ")
 }
 
 // SQLState returns the code that a server sent with err, or "" where none did.
@@ -91,6 +132,13 @@ func SQLState(err error) string {
 	}
 	return ""
 }
+
+// Starting reports whether the server said that it takes connections soon: 57P03.
+func Starting(err error) bool { return SQLState(err) == "57P03" }
+
+// Down reports whether nothing listens at the server's address, which costs nobody
+// anything to find out.
+func Down(err error) bool { return is(err, syscall.ECONNREFUSED, syscall.ENOENT) }
 
 // Refused reports whether the server turned the credentials or the database
 // down, which does not change by trying again: 28P01, 28000, 3D000, 42501.

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lib/pq"
 	"github.com/lib/pq/pqerror"
+
+	"github.com/pgbridge/pgbridge/internal/inlet"
 )
 
 func TestExplain(t *testing.T) {
@@ -27,6 +29,7 @@ func TestExplain(t *testing.T) {
 		{errors.New("what"), KindOther},
 		{&pgconn.PgError{Code: "23505"}, KindOther},
 		{&ConfigError{Err: os.ErrNotExist}, KindConfig},
+		{fmt.Errorf("connect: %w", inlet.ErrForm), KindProtocol},
 		{pgconn.ErrStandbyConnection, KindStandby},
 		{errors.New("server is in hot standby mode"), KindStandby},
 		{errors.New("tls error: server refused TLS connection"), KindTLS},

@@ -66,3 +66,22 @@ func (s *Settings) refresh(ctx context.Context, cc *pgx.ConnConfig) error {
 	cc.Host, cc.Port, cc.TLSConfig, cc.Fallbacks = now.Host, now.Port, now.TLSConfig, now.Fallbacks
 	return nil
 }
+
+// Connect opens one connection, as [Settings.ConnConfig] says. It blocks until
+// that is done, failed or ctx has ended; the connection is the caller's to
+// [Close].
+func (s *Settings) Connect(ctx context.Context) (*pgx.Conn, error) {
+	cc, err := s.ConnConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, cc)
+}
+
+// Close closes a connection. It blocks for 2 s at most, also where ctx has
+// ended.
+func Close(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
+	defer cancel()
+	_ = conn.Close(ctx) // it is closed on this side in any case
+}

@@ -2,14 +2,17 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -129,7 +132,7 @@ func askTarget(ctx context.Context, target Target, query string) (value string, 
 	if err != nil {
 		return "", err
 	}
-	d := target.Dialer(ctx)
+	d := target.Dialer(ctx, "")
 	defer d.Close()
 	connector.Dialer(d)
 	db := sql.OpenDB(connector)
@@ -215,7 +218,7 @@ func TestServerWithoutTLS(t *testing.T) {
 			return mustParse(t, fmt.Sprintf("host=127.0.0.1 port=%s user=%s password=%s dbname=%s sslmode=disable", port, user, quote(password), database), Options{})
 		}
 		wantFault(t, mustParse(t, tcp+"sslmode=require", Options{}), KindTLS, "does not offer TLS")
-		wantFault(t, mustParse(t, tcp+"sslmode=disable no_such_setting=1", Options{}), KindParameter, "PGOPTIONS")
+		wantFault(t, mustParse(t, tcp+"sslmode=disable no_such_setting=1", Options{}), KindParameter, `parameter "no_such_setting"`)
 		wantFault(t, mustParse(t, keywords(server, "127.0.0.1", "nowhere")+"sslmode=prefer", Options{}), KindDatabase, "")
 		wantFault(t, mustParse(t, "host=127.0.0.1 port=1 user=a sslmode=prefer", Options{}), KindUnreachable, "nothing listens")
 		wantFault(t, mustParse(t, "host=/no/such/folder user=a", Options{}), KindUnreachable, "nothing listens")
@@ -287,6 +290,72 @@ func TestServerWithTLS(t *testing.T) {
 	wantFault(t, mustParse(t, keywords(server, "127.0.0.1", "postgres")+"sslmode=disable", Options{}), KindRole, "with TLS")
 }
 
+// Somebody in the middle who has a certificate of its own cannot pass a login on
+// that is bound to the server's.
+func TestChannelBinding(t *testing.T) {
+	t.Parallel()
+	ca, foreign := newAuthority(t), newAuthority(t)
+	server := startTLS(t, ca, ca.issue(t, "localhost"))
+	login := func(port int, more string) *Settings {
+		return mustParse(t, fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=postgres sslmode=require %s",
+			port, server.Superuser(), quote(server.Password()), more), Options{})
+	}
+	const name = "SELECT 'connected'"
+	wantValue(t, login(server.Port(), "channel_binding=require"), name, "connected")
+	wantValue(t, login(server.Port(), "require_auth=scram-sha-256"), name, "connected")
+	middle := middleman(t, foreign.issue(t, "localhost").pair(t), server.Port())
+	wantValue(t, login(middle, "channel_binding=disable"), name, "connected")
+	for driver, ask := range map[string]func(context.Context, *Settings, string) (string, error){"pgx": askPgx, "lib/pq": askPq} {
+		if _, err := ask(deadline(t), login(middle, "channel_binding=require"), name); err == nil {
+			t.Errorf("%s logged in through somebody in the middle", driver)
+		}
+		if _, err := ask(deadline(t), login(server.Port(), "require_auth=password"), name); err == nil {
+			t.Errorf("%s logged in by another method than the one required", driver)
+		}
+	}
+}
+
+// middleman ends TLS with a certificate of its own and begins it anew to a server.
+func middleman(t *testing.T, own tls.Certificate, port int) (at int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { passBetween(client, own, port) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func passBetween(client net.Conn, own tls.Certificate, port int) {
+	defer client.Close()
+	server, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	if _, err := io.ReadFull(client, make([]byte, len(sslRequest))); err != nil || requestTLS(server) != nil {
+		return
+	}
+	_, _ = client.Write([]byte("S"))
+	outer := tls.Server(client, &tls.Config{Certificates: []tls.Certificate{own}})
+	inner := tls.Client(server, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it is the attacker
+	var up sync.WaitGroup
+	up.Go(func() { _, _ = io.Copy(inner, outer); server.Close() })
+	_, _ = io.Copy(outer, inner)
+	client.Close()
+	up.Wait()
+}
+
 func TestExpiredServerCertificate(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -318,7 +387,7 @@ func TestListenThroughTarget(t *testing.T) {
 	s := mustParse(t, keywords(server, "127.0.0.1", "postgres")+"sslmode=verify-ca sslrootcert="+quote(ca.file(t)), Options{})
 	target := mustTargets(t, s)[0]
 	t.Setenv("PGHOST", "127.0.0.1,127.0.0.1") // makes lib/pq believe in a second host
-	d := target.Dialer(t.Context())
+	d := target.Dialer(t.Context(), "")
 	events := make(chan pq.ListenerEventType, 8)
 	l := pq.NewDialListener(d, target.DSN("listening"), time.Millisecond, time.Millisecond, func(e pq.ListenerEventType, _ error) { events <- e })
 	if err := l.Listen("Orders 'x'"); err != nil {
@@ -379,5 +448,29 @@ func TestSilentServer(t *testing.T) {
 			}
 		}
 		cancel()
+	}
+}
+
+// A function that a script calls can LISTEN: nothing is kept of what comes of it.
+func TestNotificationsAreNotKept(t *testing.T) {
+	t.Parallel()
+	settings, err := Parse(testenv.Postgres(t).NewDatabase(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := settings.Connect(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(deadline(t))
+	for _, sql := range []string{"LISTEN a", "NOTIFY a, 'kept?'"} {
+		if _, err := conn.Exec(deadline(t), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if n, err := conn.WaitForNotification(over); err == nil {
+		t.Errorf("%+v was kept", n)
 	}
 }

@@ -15,6 +15,7 @@
 package postgres
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
+
+	"github.com/pgbridge/pgbridge/internal/inlet"
 )
 
 const (
@@ -96,10 +99,13 @@ func (s *Settings) read() (*pgx.ConnConfig, error) {
 		return nil, parseFault(s.connString, err)
 	}
 	cc.RuntimeParams = lowerNames(cc.RuntimeParams)
-	if err := errors.Join(faultsOf(cc)...); err != nil {
+	dropNeedless(cc.RuntimeParams)
+	sockets, faults := takeTCP(cc.RuntimeParams)
+	if err := errors.Join(append(faults, faultsOf(cc)...)...); err != nil {
 		return nil, err
 	}
 	s.complete(cc)
+	cc.DialFunc = sockets.dialer().DialContext
 	return cc, nil
 }
 
@@ -113,8 +119,10 @@ func (s *Settings) complete(cc *pgx.ConnConfig) {
 	}
 	// pgx leaves the encoding to the server, which takes the database's.
 	cc.RuntimeParams["client_encoding"] = "UTF8"
-	cc.DialFunc = netDialer().DialContext
-	cc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	cc.ValidateConnect = isPrimary
+	cc.BuildFrontend = inlet.Frontend(nil, "")
+	// pgx would keep each, and a function that a script calls can LISTEN.
+	cc.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) {}
 	cc.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.CancelRequestContextWatcherHandler{Conn: c, DeadlineDelay: cancelDeadline}
 	}
@@ -142,10 +150,10 @@ func (s *Settings) String() string { return s.Describe() }
 // Format prints [Settings.Describe] for every verb: the fields hold a password.
 func (s *Settings) Format(f fmt.State, _ rune) {
 	if s == nil {
-		io.WriteString(f, "<nil>")
+		_, _ = io.WriteString(f, "<nil>")
 		return
 	}
-	io.WriteString(f, s.Describe())
+	_, _ = io.WriteString(f, s.Describe())
 }
 
 // hostsOf lists every server once; pgx repeats those it tries with and without
@@ -201,4 +209,17 @@ func readPassword(path string) (string, error) {
 		return "", configFault("password_file", "%s holds a NUL byte or is not UTF-8", path)
 	}
 	return password, nil
+}
+
+// isPrimary is pgconn.ValidateConnectTargetSessionAttrsPrimary, except that it asks
+// PostgreSQL's own function and not the first of that name on the search path.
+func isPrimary(ctx context.Context, conn *pgconn.PgConn) error {
+	rows, err := ReadRows(ctx, conn, "SELECT pg_catalog.pg_is_in_recovery()", 1)
+	switch {
+	case err != nil:
+		return err
+	case len(rows) != 1 || string(rows[0][0]) != "f":
+		return pgconn.ErrStandbyConnection
+	}
+	return nil
 }

@@ -100,6 +100,22 @@ func TestEnvironmentCannotOverrideDSN(t *testing.T) {
 	}
 }
 
+// What providers and other tools write is taken where it asks for what is done anyway.
+func TestParseTakesWhatChangesNothing(t *testing.T) {
+	t.Parallel()
+	for _, needless := range []string{"gssencmode=disable", "gssencmode=prefer", "gssdelegation=0", "load_balance_hosts=disable", "sslcompression=0"} {
+		s, err := Parse("host=127.0.0.1 user=app dbname=shop sslmode=disable "+needless, Options{})
+		if err != nil {
+			t.Errorf("Parse with %s: %v", needless, err)
+			continue
+		}
+		got, err := pq.NewConfig(mustTargets(t, s)[0].DSN(""))
+		if err != nil || len(got.Runtime) != 0 {
+			t.Errorf("settings with %s = %v, %v, want none for the server", needless, got.Runtime, err)
+		}
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	t.Parallel()
 	const base = "host=127.0.0.1 user=app sslmode=disable "
@@ -107,12 +123,13 @@ func TestParseRefuses(t *testing.T) {
 		{base + "target_session_attrs=standby", "target_session_attrs"},
 		{base + "target_session_attrs=prefer-standby", "target_session_attrs"},
 		{base + "target_session_attrs=read-only", "target_session_attrs"},
-		{base + "channel_binding=require", "channel_binding"},
-		{base + "require_auth=scram-sha-256", "require_auth"},
-		{base + "sslcertmode=require", "sslcertmode"},
+		{base + "channel_binding=always", ""},
 		{base + "sslcrl=/x", "sslcrl"},
+		{base + "gssencmode=require", "gssencmode"},
+		{base + "load_balance_hosts=random", "load_balance_hosts"},
 		{base + "pool_max_conns=3", "pool_max_conns"},
-		{base + "keepalives_idle=3", "keepalives_idle"},
+		{base + "keepalives_idle=soon", "keepalives_idle"},
+		{base + "tcp_user_timeout=-1", "tcp_user_timeout"},
 		{base + "client_encoding=LATIN1", "client_encoding"},
 		{base + "bad'keyword=1", ""},
 		{"postgres://app@127.0.0.1/?sslmode=disable&x%3D1%20host=evil", ""},
@@ -189,7 +206,7 @@ func TestErrorsAndFormatsHoldNoPassword(t *testing.T) {
 	}
 	s := mustParse(t, "postgres://u:hunter2@127.0.0.1/db?sslmode=disable", Options{})
 	target := mustTargets(t, s)[0]
-	d := target.Dialer(t.Context())
+	d := target.Dialer(t.Context(), "")
 	defer d.Close()
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		if text := fmt.Sprintf(strings.Repeat(verb+" ", 3), s, target, d); strings.Contains(text, "hunter2") {

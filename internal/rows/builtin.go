@@ -11,7 +11,7 @@ type builtin struct {
 // of pg_catalog are looked up like a user's.
 //
 // Source: https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat
-func builtins() []builtin {
+func builtins() []builtin { //nolint:funlen // a table
 	return []builtin{
 		{16, 1000, "bool", formBool},
 		{17, 1001, "bytea", formText},

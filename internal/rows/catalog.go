@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Catalog remembers the types of one database. Those that every PostgreSQL has
@@ -68,6 +70,19 @@ func (c *Catalog) Types(ctx context.Context, lookup Lookup, oids []uint32) ([]*T
 		}
 	}
 	return types, nil
+}
+
+// Knows reports whether the types of these fields are known, so that describing
+// them asks nobody.
+func (c *Catalog) Knows(described []pgconn.FieldDescription) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for i := range described {
+		if c.types[described[i].DataTypeOID] == nil {
+			return false
+		}
+	}
+	return true
 }
 
 // find returns the types that are known, the OIDs that are not, and the map
@@ -147,10 +162,4 @@ func (r *resolver) build(row TypeRow) *Type {
 	t := textType(row.Name)
 	t.delimiter = row.Delimiter
 	return t
-}
-
-func textType(name string) *Type { return &Type{name: name, delimiter: ','} }
-
-func arrayOf(elem *Type, delimiter byte) *Type {
-	return &Type{name: elem.name + "[]", form: formArray, elem: elem, delimiter: delimiter}
 }

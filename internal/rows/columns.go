@@ -82,6 +82,15 @@ func (c *Columns) QuoteBigNumbers() *Columns {
 // AppendHeader appends an array of objects with each column's name and type.
 func (c *Columns) AppendHeader(dst []byte) []byte { return append(dst, c.header...) }
 
+// valueAt is NULL where a row is shorter than it was described: a function can have
+// put another statement in the place of the one that was prepared.
+func valueAt(values [][]byte, i int) []byte {
+	if i >= len(values) {
+		return nil
+	}
+	return values[i]
+}
+
 // AppendRow appends a row as an array of its values.
 func (c *Columns) AppendRow(dst []byte, values [][]byte) []byte {
 	dst = append(dst, '[')
@@ -89,7 +98,7 @@ func (c *Columns) AppendRow(dst []byte, values [][]byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = t.appendJSON(dst, values[i])
+		dst = t.appendJSON(dst, valueAt(values, i))
 	}
 	return append(dst, ']')
 }
@@ -104,7 +113,7 @@ func (c *Columns) AppendObject(dst []byte, values [][]byte) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(dst, f.key...)
-		dst = c.types[f.column].appendJSON(dst, values[f.column])
+		dst = c.types[f.column].appendJSON(dst, valueAt(values, f.column))
 	}
 	return append(dst, '}')
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgbridge/pgbridge/internal/postgres"
 )
 
 // lookupSQL finds array types by their output function: int2vector and
@@ -13,12 +15,12 @@ import (
 // like one.
 const lookupSQL = `WITH RECURSIVE wanted AS (
 	SELECT oid, typname, typdelim, typbasetype,
-		CASE WHEN typoutput = 'pg_catalog.array_out'::pg_catalog.regproc THEN typelem ELSE 0 END AS element
-	FROM pg_catalog.pg_type WHERE oid = ANY ($1::pg_catalog.oid[])
+		CASE WHEN typoutput OPERATOR(pg_catalog.=) 'pg_catalog.array_out'::pg_catalog.regproc THEN typelem ELSE 0::pg_catalog.oid END AS element
+	FROM pg_catalog.pg_type WHERE oid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])
 	UNION
 	SELECT t.oid, t.typname, t.typdelim, t.typbasetype,
-		CASE WHEN t.typoutput = 'pg_catalog.array_out'::pg_catalog.regproc THEN t.typelem ELSE 0 END
-	FROM wanted w JOIN pg_catalog.pg_type t ON t.oid IN (w.typbasetype, w.element)
+		CASE WHEN t.typoutput OPERATOR(pg_catalog.=) 'pg_catalog.array_out'::pg_catalog.regproc THEN t.typelem ELSE 0::pg_catalog.oid END
+	FROM wanted w JOIN pg_catalog.pg_type t ON t.oid OPERATOR(pg_catalog.=) w.typbasetype OR t.oid OPERATOR(pg_catalog.=) w.element
 ) SELECT oid, typname, typdelim, typbasetype, element FROM wanted`
 
 // LookupOn returns a Lookup that asks on conn with the unnamed statement: one
@@ -26,12 +28,12 @@ const lookupSQL = `WITH RECURSIVE wanted AS (
 // free.
 func LookupOn(conn *pgconn.PgConn) Lookup {
 	return func(ctx context.Context, oids []uint32) ([]TypeRow, error) {
-		result := conn.ExecParams(ctx, lookupSQL, [][]byte{oidArray(oids)}, nil, nil, nil).Read()
-		if result.Err != nil {
-			return nil, fmt.Errorf("look up %d types in pg_type: %w", len(oids), result.Err)
+		found, err := postgres.ReadRowsWith(ctx, conn, lookupSQL, 5, oidArray(oids))
+		if err != nil {
+			return nil, fmt.Errorf("look up %d types in pg_type: %w", len(oids), err)
 		}
-		rows := make([]TypeRow, len(result.Rows))
-		for i, values := range result.Rows {
+		rows := make([]TypeRow, len(found))
+		for i, values := range found {
 			var err error
 			if rows[i], err = readTypeRow(values); err != nil {
 				return nil, fmt.Errorf("read a row of pg_type: %w", err)

@@ -57,6 +57,10 @@ func (t *Type) Param(value json.RawMessage) ([]byte, error) {
 // asItIs reports whether a value's JSON text is what PostgreSQL gets.
 func (t *Type) asItIs(value []byte) bool { return t.form == formJSON || isLiteral(value) }
 
+// Literal reports whether a valid JSON value is passed as the same text, or NULL,
+// whatever the type: a number, a boolean, or null.
+func Literal(value json.RawMessage) bool { return isLiteral(bytes.TrimLeft(value, " \t\r\n")) }
+
 // isLiteral reports whether a value that is not null is a number or boolean.
 func isLiteral(value []byte) bool {
 	return len(value) > 0 && value[0] != '"' && value[0] != '[' && value[0] != '{'

@@ -37,24 +37,6 @@ func (t *Type) quoteBigNumbers() *Type {
 	return &quoted
 }
 
-// appendJSON appends a value's text, or null for a nil slice.
-func (t *Type) appendJSON(dst, text []byte) []byte {
-	if text == nil {
-		return append(dst, "null"...)
-	}
-	switch t.form {
-	case formBool:
-		return appendBool(dst, text)
-	case formNumber, formBigNumber:
-		return appendNumber(dst, text)
-	case formJSON:
-		return append(dst, text...)
-	case formArray:
-		return t.appendArray(dst, text)
-	}
-	return appendString(dst, text)
-}
-
 func appendBool(dst, text []byte) []byte {
 	switch string(text) {
 	case "t":
@@ -112,4 +94,10 @@ func digits(s []byte) int {
 		}
 	}
 	return len(s)
+}
+
+func textType(name string) *Type { return &Type{name: name, delimiter: ','} }
+
+func arrayOf(elem *Type, delimiter byte) *Type {
+	return &Type{name: elem.name + "[]", form: formArray, elem: elem, delimiter: delimiter}
 }

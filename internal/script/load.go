@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-const (
-	extension = ".sql"
-	maxBytes  = 8 << 20 // of a file; what is larger is a dump and no script
-)
+const extension = ".sql"
+
+// MaxBytes is how large a script may be; what is larger is a dump.
+const MaxBytes = 8 << 20
 
 // Scripts are the scripts of a folder by their names.
 type Scripts map[string]*Script
@@ -88,10 +88,10 @@ func (l *loader) entry(f *folder, entry fs.DirEntry) {
 	case info.IsDir():
 		l.below(f, folder{path: path, prefix: name + ".", wrong: f.wrong, info: info, above: f})
 	case !isScript:
-	case info.Mode().IsRegular() && info.Size() <= maxBytes:
+	case info.Mode().IsRegular() && info.Size() <= MaxBytes:
 		l.file(f, path, strings.TrimSuffix(entry.Name(), extension))
 	default:
-		l.refuse(path, name, fmt.Sprintf("not a regular file of at most %d MiB", maxBytes>>20))
+		l.refuse(path, name, fmt.Sprintf("not a regular file of at most %d MiB", MaxBytes>>20))
 	}
 }
 
@@ -182,12 +182,4 @@ func reason(err error) string {
 		return at.Err.Error()
 	}
 	return err.Error()
-}
-
-// isElement reports whether s can be between two dots of a name.
-func isElement(s string) bool {
-	plain := func(c byte) bool {
-		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || c == '_' || c == '-'
-	}
-	return s != "" && run(s, plain) == len(s)
 }

@@ -84,7 +84,7 @@ func TestLoadFaults(t *testing.T) {
 	})
 	err := errors.Join(
 		syscall.Mkfifo(filepath.Join(dir, "fifo.sql"), 0o644),
-		os.Truncate(filepath.Join(dir, "d/big.sql"), maxBytes+1))
+		os.Truncate(filepath.Join(dir, "d/big.sql"), MaxBytes+1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,4 +175,29 @@ UPDATE account SET balance = balance + @amount WHERE id = @target;
 			load(b, last)
 		}
 	})
+}
+
+// Whoever may write to the folder can have a script be a link to any file that pgbridge
+// may read: nothing of it is told, in the log or to whoever asks for the faults.
+func TestLinksToSecretsAreNotQuoted(t *testing.T) {
+	t.Parallel()
+	const secret = "hunter2secret"
+	for _, content := range []string{
+		secret, secret + "\n", secret + ": x", "\"" + secret + "\": x", "{\"password\": \"" + secret + "\"}", "password=" + secret,
+		"host:5432:db:user:" + secret, "'" + secret, "$" + secret + "$", "/*" + secret, "@" + secret, "SELECT @" + secret + "(", "-----BEGIN " + secret + "-----\nx\n",
+		"E'" + secret, secret + ";" + secret, "COPY " + secret, "SET " + secret + " = 1", "BEGIN; " + secret,
+	} {
+		dir, elsewhere := t.TempDir(), t.TempDir()
+		write(t, elsewhere, map[string]string{"secret": content})
+		if err := os.Symlink(filepath.Join(elsewhere, "secret"), filepath.Join(dir, "innocent.sql")); err != nil {
+			t.Fatal(err)
+		}
+		scripts, err := Load(dir, nil)
+		if err != nil && strings.Contains(err.Error(), secret) {
+			t.Errorf("%q is told as %v", content, err)
+		}
+		if err == nil && len(scripts) != 1 {
+			t.Errorf("%q is neither a script nor a fault", content)
+		}
+	}
 }

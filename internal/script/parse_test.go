@@ -1,6 +1,7 @@
 package script
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +185,36 @@ func TestKind(t *testing.T) {
 			t.Errorf("CopyIndex() of %q = %d", test.source, i)
 		} else if i >= 0 && s.Statements[i].Copy.Format != test.format {
 			t.Errorf("format of %q = %v, want %v", test.source, s.Statements[i].Copy.Format, test.format)
+		}
+	}
+}
+
+func TestCopyOptions(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		source string
+		want   map[string]Option
+	}{
+		{"copy a from stdin", map[string]Option{}},
+		{"copy a (quote, \"escape\") from stdin (FORMAT Csv, \"quote\" E'\\x7c', ESCAPE @e, encoding \"Latin\"\"1\", force_null (quote, escape), header)", map[string]Option{
+			"format": {Literal: "'csv'"}, "quote": {Literal: `E'\x7c'`}, "escape": {Param: "e"}, "encoding": {Literal: `'Latin"1'`},
+		}},
+		{"copy a from stdin with (null format, format csv, on_error ignore, delimiter U&\"\\007c\")", map[string]Option{
+			"null": {Literal: "'format'"}, "format": {Literal: "'csv'"}, "on_error": {Literal: "'ignore'"}, "delimiter": {Literal: `U&'\007c'`},
+		}},
+		{"copy a from stdin with csv quote as '|' force not null quote, escape escape '/' force null quote encoding 'sjis' where quote = 'x'", map[string]Option{
+			"format": {Literal: "'csv'"}, "quote": {Literal: "'|'"}, "escape": {Literal: "'/'"}, "encoding": {Literal: "'sjis'"},
+		}},
+	}
+	for _, test := range tests {
+		s := mustParse(t, test.source)
+		if got := s.Statements[0].Copy.Options; !maps.Equal(got, test.want) {
+			t.Errorf("options of %q = %v, want %v", test.source, got, test.want)
+		}
+	}
+	for _, source := range []string{"copy a from stdin (format @f)", "copy a from stdin (format $$csv$$)", "copy a from stdin (format E'csv')"} {
+		if _, err := ParseSQL(source); err == nil {
+			t.Errorf("%s is no fault", source)
 		}
 	}
 }

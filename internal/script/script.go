@@ -47,6 +47,7 @@ type Script struct {
 	Description string   // lines; a paragraph ends with an empty one
 	Params      []string // of all statements, each once, in the order of use
 	Settings    Settings
+	Foreign     []string    // comment lines that are settings of other tools, passed over
 	Statements  []Statement // at least one
 	Kind        Kind
 
@@ -59,6 +60,10 @@ func (s *Script) Cursorable() bool {
 	return s.Kind == Run && s.Statements[len(s.Statements)-1].Cursorable
 }
 
+// Text is the script as it was given to Parse, its settings and description
+// included.
+func (s *Script) Text() string { return s.source }
+
 // CopyIndex returns the index of the COPY among the statements, -1 if the
 // script has none.
 func (s *Script) CopyIndex() int {
@@ -68,18 +73,4 @@ func (s *Script) CopyIndex() int {
 		}
 	}
 	return -1
-}
-
-// Parse reads the text of a file. The name is the script's, the file appears
-// in messages. The error is of type Errors and holds all faults.
-func Parse(name, file string, source []byte) (*Script, error) {
-	p := parser{script: &Script{Name: name, File: file, source: string(source)}, settings: true}
-	return p.parse()
-}
-
-// ParseSQL reads SQL that came in a request. It has no settings: comments are
-// only comments. The error is of type Errors and holds all faults.
-func ParseSQL(source string) (*Script, error) {
-	p := parser{script: &Script{source: source}}
-	return p.parse()
 }

@@ -142,77 +142,10 @@ func parseBuckets(value string) ([]string, error) {
 	return names, nil
 }
 
-// header gathers the comments before the first statement.
-type header struct{ lines []headerLine }
-
-type headerLine struct {
-	text  string
-	start int
-}
-
-func (h *header) add(text string, t token) {
-	switch {
-	case t.kind == lineComment:
-		h.lines = append(h.lines, headerLine{strings.TrimSpace(strings.TrimLeft(text, "-")), t.start})
-	case t.kind == space && strings.Count(text, "\n") > 1:
-		h.lines = append(h.lines, headerLine{"", t.start})
+// isElement reports whether s can be between two dots of a name.
+func isElement(s string) bool {
+	plain := func(c byte) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || isDigit(c) || c == '_' || c == '-'
 	}
-}
-
-// setting splits a line that is one: word: value. Without the space behind the
-// colon only a known word makes one, since http://… is none.
-func (h headerLine) setting() (name, value string, ok bool) {
-	name, value, found := strings.Cut(h.text, ":")
-	name = strings.TrimSpace(name)
-	if !found || !isSettingName(name) {
-		return "", "", false
-	}
-	if value != "" && !isSpace(value[0]) && !slices.Contains(strings.Split(known, ", "), name) {
-		return "", "", false
-	}
-	return name, strings.TrimSpace(value), true
-}
-
-func isSettingName(s string) bool {
-	lower := func(c byte) bool { return 'a' <= c && c <= 'z' }
-	return s != "" && lower(s[0]) &&
-		run(s, func(c byte) bool { return lower(c) || isDigit(c) || c == '_' || c == '-' }) == len(s)
-}
-
-// applyHeader makes settings and a description of the header.
-func (p *parser) applyHeader() {
-	var description []string
-	seen := map[string]bool{}
-	p.mark = p.top()
-	for _, line := range p.header.lines {
-		name, value, ok := line.setting()
-		if !ok {
-			description = append(description, line.text)
-		} else if len(p.faults) < maxFaults {
-			p.applySetting(line, name, value, seen[name])
-			seen[name] = true
-		}
-	}
-	p.script.Description = paragraphs(description)
-}
-
-func (p *parser) applySetting(line headerLine, name, value string, again bool) {
-	p.mark = p.mark.to(p.script.source, line.start)
-	err := p.script.Settings.set(name, value)
-	switch {
-	case err != nil:
-	case again:
-		err = fmt.Errorf("it is set twice")
-	case name == "bucket" && p.faults == nil && p.script.Kind == Run:
-		err = fmt.Errorf("only a COPY uses a bucket")
-	}
-	if err != nil {
-		p.fault(line.start, name+": "+err.Error())
-	}
-}
-
-// paragraphs joins lines, with at most one empty one between two others.
-func paragraphs(lines []string) string {
-	lines = slices.CompactFunc(lines, func(a, b string) bool { return a == "" && b == "" })
-	return strings.Trim(strings.Join(lines, "\n"), "\n")
+	return s != "" && run(s, plain) == len(s)
 }

@@ -41,6 +41,22 @@ to stdout`)
 	}
 }
 
+// TestSettingsOfOtherTools are no faults, and no description.
+func TestSettingsOfOtherTools(t *testing.T) {
+	t.Parallel()
+	s, err := ParseSQL("SELECT 1")
+	if err != nil || len(s.Foreign) != 0 {
+		t.Fatalf("ParseSQL() = %+v, %v", s, err)
+	}
+	s, err = Parse("a", "a.sql", []byte("-- name: GetOne :one\n-- noqa: disable=L016\n-- vim: set sw=4:\n-- Says one.\n-- timeout: 2s\nSELECT 1;"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Foreign) != 3 || s.Foreign[1] != "noqa: disable=L016" || s.Description != "Says one." || s.Settings.Timeout != 2*time.Second {
+		t.Errorf("Foreign = %q, Description = %q, Settings = %+v", s.Foreign, s.Description, s.Settings)
+	}
+}
+
 func TestSettingFaults(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ line, part string }{

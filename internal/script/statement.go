@@ -18,6 +18,22 @@ type Statement struct {
 	// Cursorable is true for what DECLARE accepts: SELECT, VALUES, TABLE, and
 	// WITH where nothing in it writes. SELECT INTO is not.
 	Cursorable bool
+	// MakesNulls is true where a column of a table may come out as NULL although it
+	// holds none, as behind an outer join.
+	MakesNulls bool
+	// Glued is what may have been meant for parameters, as written: an operator that
+	// ends in @ and a name right behind it, =@id.
+	Glued []string
+}
+
+// LengthWith is about how long the statement becomes with such literals: a parameter can
+// stand in it any number of times.
+func (s *Statement) LengthWith(values []string) int {
+	n := len(s.Text)
+	for _, h := range s.origin.holes {
+		n += len(values[h.param]) + len("/**//**/")
+	}
+	return n
 }
 
 // WithLiterals returns the statement with the literals in the place of the
@@ -135,3 +151,37 @@ func (o *origin) place(offset int) Place {
 		Column:   at.column,
 	}
 }
+
+// Copy says what a COPY statement does.
+type Copy struct {
+	In      bool // FROM STDIN, else TO STDOUT
+	Format  Format
+	Options map[string]Option // those that have a value of one word, by their lower-case names
+}
+
+// Option is the value of an option of COPY's.
+type Option struct {
+	Literal string // a literal of SQL's; empty with Param
+	Param   string // the parameter that stands for it
+}
+
+// Format is the format of a COPY's data.
+type Format uint8
+
+// String returns text, csv or binary.
+func (f Format) String() string {
+	switch f {
+	case CSV:
+		return "csv"
+	case Binary:
+		return "binary"
+	}
+	return "text"
+}
+
+// The formats.
+const (
+	Text Format = iota
+	CSV
+	Binary
+)

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,42 +17,49 @@ func (e *endpoint) answer(r *Request, reply Reply, err error) {
 		err = e.send(r, reply)
 	}
 	if err == nil {
-		e.record(r, codeOK)
+		e.record(r, nil)
 		return
 	}
 	failure := AsError(err)
-	e.record(r, failure.Code)
+	e.record(r, failure)
 	e.log(r, failure)
-	if reply, err = failure.Reply(); err == nil {
+	if reply, err = ErrorReply(failure); err == nil {
 		err = e.send(r, reply)
 	}
 	if err != nil {
-		e.service.config.Logger.Warn("an error reply was not sent", e.subject(r), zap.Error(err))
+		e.host.config.Logger.Warn("an error reply was not sent", e.subject(r), zap.Error(err))
 	}
 }
 
 // subject is the log field that tells what was asked.
 func (e *endpoint) subject(r *Request) zap.Field {
-	if e.SecretSubjects {
+	if e.Private != nil {
 		return zap.String("subject", e.Subject)
 	}
 	return zap.String("subject", r.Subject)
 }
 
-func (e *endpoint) record(r *Request, code Code) {
-	took := time.Since(r.Received)
+func (e *endpoint) record(r *Request, failure *Error) {
+	took, code := time.Since(r.Received), codeOK
+	if failure != nil {
+		code = failure.Code
+	}
+	if r.Runs && e.host.config.Answered != nil {
+		e.host.config.Answered(r.Script, failure, took)
+	}
 	e.stats.add(code, took)
-	e.service.metrics.served(e.Name, code, took)
+	e.host.metrics.served(e.Name, code, took)
+	r.endSpan(code)
 }
 
 // log writes failures of our own, and those of which nobody else hears.
 func (e *endpoint) log(r *Request, failure *Error) {
-	log := e.service.config.Logger.Debug
+	log := e.host.config.Logger.Debug
 	switch {
 	case failure.Code == CodeInternal:
-		log = e.service.config.Logger.Error
+		log = e.host.config.Logger.Error
 	case r.reply == "":
-		log = e.service.config.Logger.Warn
+		log = e.host.config.Logger.Warn
 	}
 	log("request failed", zap.String("endpoint", e.Name), e.subject(r), zap.Error(failure))
 }
@@ -63,10 +71,10 @@ func (e *endpoint) send(r *Request, reply Reply) error {
 		return nil
 	}
 	header := reply.Header
-	if e.Header != nil {
-		header = merge(header, e.Header(r))
+	if e.Private != nil && e.Private.Header != nil {
+		header = merge(header, e.Private.Header(r))
 	}
-	err := e.service.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header, Data: reply.Data})
+	err := r.nc.PublishMsg(&nats.Msg{Subject: r.reply, Header: header, Data: reply.Data})
 	switch {
 	case err == nil:
 		return nil
@@ -83,4 +91,31 @@ func merge(header, more nats.Header) nats.Header {
 	}
 	maps.Copy(header, more)
 	return header
+}
+
+// Answer sends reply, or err if it is not nil, to whoever waits for it, and
+// counts the request as served. Only the first call has an effect. It does
+// not wait for the network and is safe for concurrent use.
+func (r *Request) Answer(reply Reply, err error) {
+	if r.answered.CompareAndSwap(false, true) {
+		r.endpoint.answer(r, reply, err)
+		r.memory.Close()
+	}
+}
+
+// Each returns a BatchHandler that serves the requests of a batch one after
+// the other.
+func Each(h Handler) BatchHandler {
+	return func(ctx context.Context, batch []*Request) {
+		for _, r := range batch {
+			reply, err := h(ctx, r)
+			r.Answer(reply, err)
+		}
+	}
+}
+
+// ErrorReply returns the error as clients get it.
+func ErrorReply(e *Error) (Reply, error) {
+	header, body, err := e.Encode()
+	return Reply{Header: header, Data: body}, err
 }

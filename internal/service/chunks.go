@@ -10,24 +10,31 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // The headers of chunks and of the message that ends them.
 const (
-	HeaderSeq    = "Pgbridge-Seq"
-	HeaderRows   = "Pgbridge-Rows"
-	HeaderBytes  = "Pgbridge-Bytes"
-	HeaderDigest = "Pgbridge-Digest"
+	HeaderSeq     = api.HeaderSeq
+	HeaderRows    = api.HeaderRows
+	HeaderBytes   = api.HeaderBytes
+	HeaderDigest  = api.HeaderDigest
+	HeaderNotices = api.HeaderNotices
 )
 
 const (
+	// maxNoticeHeader is how long the header with notices may be.
+	maxNoticeHeader = 16 << 10
 	// chunkHeaderBytes is room enough for what a chunk has besides its data.
 	chunkHeaderBytes = 64
+	// maxUnacknowledged is how many chunks may be under way, however small they
+	// are: the size of each is remembered.
+	maxUnacknowledged = 16_384
 	// linkCheck is how often one who waits for an acknowledgement looks at the
 	// connection.
 	linkCheck = 500 * time.Millisecond
-	// deliverTimeout is how long NATS may take to confirm what it was sent.
-	deliverTimeout = 10 * time.Second
 )
 
 // ChunksConfig describes a stream of chunks. Ack, Window and Stall are
@@ -36,8 +43,8 @@ type ChunksConfig struct {
 	// Ack is the reply subject of the chunks, but for the number at its end:
 	// <tx>.ack.<id>.
 	Ack string
-	// Window is how many bytes may be under way unacknowledged. One chunk may
-	// always be.
+	// Window is how many bytes may be under way unacknowledged, in 16,384 chunks at
+	// most. One chunk may always be.
 	Window int
 	// Stall is how long a full window may stay as it is.
 	Stall time.Duration
@@ -69,6 +76,7 @@ type Chunks struct {
 	rows       int64
 	bytes      int64
 	digest     hash.Hash
+	notices    string
 
 	mu      sync.Mutex // guards the rest
 	sent    uint64     // the last chunk's number
@@ -76,28 +84,39 @@ type Chunks struct {
 	sizes   []int32 // of the chunks after acked
 	pending int     // their sum
 	failure error
-	changed chan struct{} // something above did
+	changed wait.Signal   // something above did
 	aborted chan struct{} // closed with the failure
 }
 
 // NewChunks begins a stream to where r wants its answer. The caller answers r
-// with what comes before the first chunk.
+// with what comes before the first chunk, afterwards.
 func NewChunks(r *Request, config ChunksConfig) *Chunks {
-	nc := r.endpoint.service.nc
+	r.last()
+	nc := r.nc
 	return &Chunks{
 		config: config, request: r, nc: nc,
 		reconnects: nc.Stats().Reconnects,
 		message:    nats.Msg{Subject: r.reply, Header: nats.Header{HeaderSeq: {""}}},
 		reply:      []byte(config.Ack),
 		digest:     sha256.New(),
-		changed:    make(chan struct{}, 1),
+		changed:    wait.NewSignal(),
 		aborted:    make(chan struct{}),
+	}
+}
+
+// last has everything that r's sender still gets go through the connection for what
+// lasts, where that is safe: another server may not have heard yet of an inbox that
+// was made just before.
+func (r *Request) last() {
+	lasting := r.endpoint.host.config.Lasting
+	if id := lasting.ConnectedServerId(); id != "" && id == r.nc.ConnectedServerId() {
+		r.nc = lasting
 	}
 }
 
 // MaxChunk returns how long one chunk may be, in bytes.
 func (r *Request) MaxChunk() int {
-	return int(r.endpoint.service.nc.MaxPayload()) - chunkHeaderBytes
+	return int(r.nc.MaxPayload()) - chunkHeaderBytes
 }
 
 // Send publishes a chunk with so many rows in it when the window has room. It
@@ -171,7 +190,7 @@ func (c *Chunks) enter(size int) (seq, acked uint64, err error) {
 	if c.failure != nil {
 		return 0, c.acked, c.failure
 	}
-	if c.pending > 0 && c.pending+size > c.config.Window {
+	if c.pending > 0 && (c.pending+size > c.config.Window || len(c.sizes) >= maxUnacknowledged) {
 		return 0, c.acked, nil
 	}
 	c.sent++ // before it is published: the acknowledgement may be quick
@@ -217,7 +236,7 @@ func (c *Chunks) acknowledge(seq uint64) bool {
 		c.pending -= int(c.sizes[0])
 		c.sizes = c.sizes[1:]
 	}
-	c.wakeLocked()
+	c.changed.Raise()
 	return true
 }
 
@@ -230,19 +249,12 @@ func (c *Chunks) Abort(err error) {
 		c.failure = err
 		close(c.aborted)
 	}
-	c.wakeLocked()
+	c.changed.Raise()
 }
 
 // Aborted is closed when the stream has failed by Abort or Acknowledge, for who
 // waits for something else than the window; see Failure.
 func (c *Chunks) Aborted() <-chan struct{} { return c.aborted }
-
-func (c *Chunks) wakeLocked() {
-	select {
-	case c.changed <- struct{}{}:
-	default:
-	}
-}
 
 // Failure returns the error that Abort or Acknowledge has made the stream fail
 // with, or nil.
@@ -257,7 +269,7 @@ func (c *Chunks) Failure() error {
 func (c *Chunks) Delivered(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
-	err := c.request.endpoint.service.settle(ctx)
+	err := c.request.endpoint.host.settle(ctx, c.nc)
 	if failure := c.Failure(); failure != nil {
 		return failure
 	}
@@ -265,63 +277,4 @@ func (c *Chunks) Delivered(ctx context.Context) error {
 		return Errorf(CodeUnavailable, "NATS does not confirm the chunks").WithCause(err)
 	}
 	return c.link()
-}
-
-// SetRows corrects the number of rows, where Send was told of others as well.
-func (c *Chunks) SetRows(n int64) { c.rows = n }
-
-// Rows, Bytes and Digest are the totals of what was sent.
-func (c *Chunks) Rows() int64    { return c.rows }
-func (c *Chunks) Bytes() int64   { return c.bytes }
-func (c *Chunks) Digest() string { return FormatDigest(c.digest) }
-
-// End publishes the message that says that everything was sent, and the
-// totals. It returns when NATS has it; an error means that it may not have.
-func (c *Chunks) End(ctx context.Context) error {
-	header := nats.Header{
-		HeaderRows:   {strconv.FormatInt(c.rows, 10)},
-		HeaderBytes:  {strconv.FormatInt(c.bytes, 10)},
-		HeaderDigest: {c.Digest()},
-	}
-	if err := c.publish(Reply{Header: header}); err != nil {
-		return err
-	}
-	if err := c.request.endpoint.service.flush(ctx, deliverTimeout); err != nil {
-		return Errorf(CodeUnavailable, "NATS does not confirm the end of a stream").WithCause(err)
-	}
-	return c.link()
-}
-
-// Fail ends the stream with an error instead. Nothing more is said when nobody
-// listens.
-func (c *Chunks) Fail(err error) {
-	failure := AsError(err)
-	e := c.request.endpoint
-	e.log(c.request, failure)
-	if errors.Is(err, errNobodyListens) {
-		return
-	}
-	reply, err := failure.Reply()
-	if err == nil {
-		err = c.publish(reply)
-	}
-	if err == nil {
-		err = c.publish(Reply{})
-	}
-	if err != nil {
-		e.log(c.request, AsError(err))
-	}
-}
-
-// publish sends a message that is no chunk.
-func (c *Chunks) publish(reply Reply) error {
-	header := reply.Header
-	if c.config.Header != nil {
-		header = merge(header, c.config.Header())
-	}
-	err := c.nc.PublishMsg(&nats.Msg{Subject: c.request.reply, Header: header, Data: reply.Data})
-	if err != nil {
-		return Errorf(CodeUnavailable, "the end of a stream cannot be sent").WithCause(err)
-	}
-	return nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/api"
 )
 
 // stream is a stream of chunks under test and the client that receives it.
@@ -39,14 +41,14 @@ func newStream(t *testing.T, config ChunksConfig) *stream {
 			begun <- s.chunks
 		}},
 		Endpoint{
-			Name: "tx", Subject: "tx.>", Alone: true, Handler: Each(echo),
-			Direct: func(r *Request) bool {
+			Name: "tx", Subject: "tx.>", Handler: Each(echo),
+			Private: &Private{Direct: func(r *Request) bool {
 				if r.Tokens[0] != "ack" {
 					return false
 				}
 				s.chunks.Acknowledge(r)
 				return true
-			},
+			}},
 		})
 	var err error
 	if s.inbox, err = s.client.SubscribeSync(s.client.NewInbox()); err != nil {
@@ -78,7 +80,7 @@ func (s *stream) ack(t *testing.T, subject string) {
 	if err := s.client.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.settle(t.Context()); err != nil {
+	if err := s.settle(t.Context(), s.nc); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -130,7 +132,7 @@ func TestChunks(t *testing.T) {
 	digest := sha256.New()
 	digest.Write(want.Bytes())
 	for header, want := range map[string]string{
-		HeaderRows: strconv.Itoa(n), HeaderBytes: strconv.Itoa(want.Len()), HeaderDigest: FormatDigest(digest), "State": "ended",
+		HeaderRows: strconv.Itoa(n), HeaderBytes: strconv.Itoa(want.Len()), HeaderDigest: api.FormatDigest(digest), "State": "ended",
 	} {
 		if got := end.Header.Get(header); got != want || len(end.Data) > 0 {
 			t.Errorf("the end has %s %q and %d bytes, want %q", header, got, len(end.Data), want)
@@ -271,6 +273,66 @@ func TestChunksOverAReconnect(t *testing.T) {
 	wantCode(t, s.chunks.Send(t.Context(), []byte("c"), 1), CodeUnavailable)
 }
 
+// NATS cuts the connection that requests come on, as it does when more of them come
+// than can be read.
+func TestChunksOutliveTheConnectionOfRequests(t *testing.T) {
+	t.Parallel()
+	s := newStream(t, ChunksConfig{Window: 2})
+	for i := range 6 {
+		if i%2 == 0 {
+			before := s.nc.Stats().Reconnects
+			if err := s.nc.ForceReconnect(); err != nil {
+				t.Fatal(err)
+			}
+			waitUntil(t, "the link is back", func() bool { return s.nc.Stats().Reconnects > before && s.nc.IsConnected() })
+		}
+		if err := s.chunks.Send(t.Context(), []byte("a"), 1); err != nil {
+			t.Fatalf("Send() = %v", err)
+		}
+		s.ack(t, s.next(t).Reply)
+	}
+	if err := errors.Join(s.chunks.Delivered(t.Context()), s.chunks.End(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if rows := s.next(t).Header.Get(HeaderRows); rows != "6" {
+		t.Errorf("%s = %s, want 6", HeaderRows, rows)
+	}
+}
+
+// A server that the inbox is not known to yet would say that nobody listens: the
+// stream stays on the connection that the request came on.
+func TestChunksStayWithTheServerThatKnowsTheInbox(t *testing.T) {
+	t.Parallel()
+	other := startNATS(t, &server.Options{})
+	s := startNATS(t, &server.Options{})
+	begun := make(chan *Chunks, 1)
+	r := newService(t, connect(t, s), Config{Lasting: connect(t, other)}, Endpoint{Name: "begin", Subject: "begin", Handler: func(_ context.Context, batch []*Request) {
+		begun <- NewChunks(batch[0], ChunksConfig{Ack: "tx.ack.c1.", Window: 1, Stall: deadline})
+	}})
+	start(t, r)
+	waitUntil(t, "all subscribed", func() bool { return len(r.Problems()) == 0 })
+	client := connect(t, s)
+	inbox, err := client.SubscribeSync(client.NewInbox())
+	if err == nil {
+		err = client.PublishRequest("begin", inbox.Subject, nil)
+	}
+	if err == nil {
+		err = receive(t, begun, "the stream begins").Send(t.Context(), []byte("a"), 1)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		msg, err := inbox.NextMsg(deadline)
+		if err != nil {
+			t.Fatalf("receive the chunk: %v", err)
+		}
+		if string(msg.Data) == "a" {
+			return
+		}
+	}
+}
+
 func TestChunkSizes(t *testing.T) {
 	t.Parallel()
 	s := newStream(t, ChunksConfig{Window: 1 << 30})
@@ -287,15 +349,34 @@ func TestChunkSizes(t *testing.T) {
 func TestSameDigest(t *testing.T) {
 	t.Parallel()
 	h := sha256.New()
-	padded := FormatDigest(h)
+	padded := api.FormatDigest(h)
 	if !strings.HasSuffix(padded, "=") {
 		t.Errorf("%q has no padding", padded)
 	}
 	for digest, want := range map[string]bool{
 		padded: true, strings.TrimRight(padded, "="): true, "": false, "SHA-256=": false, padded[8:]: false,
 	} {
-		if SameDigest(h, digest) != want {
-			t.Errorf("SameDigest(%q) = %t", digest, !want)
+		if api.SameDigest(h, digest) != want {
+			t.Errorf("api.SameDigest(%q) = %t", digest, !want)
 		}
+	}
+}
+
+// However small chunks are, and however large the window, what is remembered of those
+// under way has an end.
+func TestChunksUnderWayAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newStream(t, ChunksConfig{Window: 64 << 20})
+	for range maxUnacknowledged {
+		if seq, _, err := s.chunks.enter(1); seq == 0 || err != nil {
+			t.Fatalf("enter() = %d, %v", seq, err)
+		}
+	}
+	if seq, _, err := s.chunks.enter(1); seq != 0 || err != nil {
+		t.Errorf("with %d under way enter() = %d, %v, want no room", maxUnacknowledged, seq, err)
+	}
+	s.chunks.acknowledge(1)
+	if seq, _, err := s.chunks.enter(1); seq != maxUnacknowledged+1 || err != nil {
+		t.Errorf("after an acknowledgement enter() = %d, %v", seq, err)
 	}
 }

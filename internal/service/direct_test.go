@@ -14,8 +14,8 @@ func TestDirectPassesTheQueue(t *testing.T) {
 	g := newGate()
 	var order []string
 	r := newRig(t, Endpoint{
-		Name: "slow", Subject: "slow.*", Concurrency: 1, MaxWaiting: 1, Handler: Each(g.handle),
-		Direct: func(r *Request) bool {
+		Name: "slow", Subject: "slow.*", Concurrency: 1, Handler: Each(g.handle), NoReply: always,
+		Private: &Private{Direct: func(r *Request) bool {
 			if r.Tokens[0] == "queued" {
 				return false
 			}
@@ -24,7 +24,7 @@ func TestDirectPassesTheQueue(t *testing.T) {
 				r.Answer(Reply{Data: []byte("direct")}, nil)
 			}
 			return true
-		},
+		}},
 	})
 	if err := r.client.Publish("slow.queued", nil); err != nil {
 		t.Fatal(err)
@@ -53,12 +53,12 @@ func TestDirectPanics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Endpoint{
 		Name: "echo", Subject: "echo.*", Handler: Each(echo),
-		Direct: func(r *Request) bool {
+		Private: &Private{Direct: func(r *Request) bool {
 			if r.Tokens[0] == "panic" {
 				panic("the payload")
 			}
 			return false
-		},
+		}},
 	})
 	wantError(t, request(t, r.client, "echo.panic", ""), CodeInternal)
 	request(t, r.client, "echo.x", "")
@@ -75,13 +75,13 @@ func TestNoResponders(t *testing.T) {
 	r := newRig(t,
 		Endpoint{Name: "plain", Subject: "plain.*", Handler: Each(echo)},
 		Endpoint{
-			Name: "tx", Subject: "tx.>", Alone: true, Handler: Each(echo),
-			Direct: func(r *Request) bool {
+			Name: "tx", Subject: "tx.>", Handler: Each(echo),
+			Private: &Private{Direct: func(r *Request) bool {
 				came <- seen{r.Subject, r.NoResponders()}
 				return true
-			},
+			}},
 		})
-	if err := r.nc.PublishRequest("_INBOX.nobody", "tx.ack.1", []byte("chunk")); err != nil {
+	if err := r.config.Lasting.PublishRequest("_INBOX.nobody", "tx.ack.1", []byte("chunk")); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := receive(t, came, "NATS says that nobody listens"), (seen{"tx.ack.1", true}); got != want {
@@ -111,7 +111,7 @@ func TestLinger(t *testing.T) {
 	linger, stopped := make(chan struct{}), make(chan error, 1)
 	r := newRig(t,
 		Endpoint{Name: "gone", Subject: "gone", Handler: Each(echo)},
-		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Linger: linger})
+		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Private: &Private{Done: linger}})
 	go func() { stopped <- r.stop() }()
 	waitUntil(t, "only one listens", func() bool {
 		_, err := r.client.Request("gone", nil, pollTimeout)
@@ -132,7 +132,7 @@ func TestLinger(t *testing.T) {
 func TestLingerEndsWithTheGrace(t *testing.T) {
 	t.Parallel()
 	r := newRigWith(t, Config{StopGrace: 1},
-		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Linger: make(chan struct{})})
+		Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Private: &Private{Done: make(chan struct{})}})
 	if err := r.stop(); err != nil {
 		t.Errorf("Run() = %v", err)
 	}
@@ -140,8 +140,8 @@ func TestLingerEndsWithTheGrace(t *testing.T) {
 
 func TestSettleEndsWithTheContext(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Direct: func(*Request) bool { return false }})
-	if err := r.settle(t.Context()); err != nil {
+	r := newRig(t, Endpoint{Name: "tx", Subject: "tx", Handler: Each(echo), Private: &Private{}})
+	if err := r.settle(t.Context(), r.nc); err != nil {
 		t.Errorf("settle() = %v", err)
 	}
 	if err := r.stop(); err != nil {
@@ -149,7 +149,7 @@ func TestSettleEndsWithTheContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), pollTimeout)
 	defer cancel()
-	if r.settle(ctx) == nil {
+	if r.settle(ctx, r.nc) == nil {
 		t.Error("settle() = nil without anyone who receives")
 	}
 }

@@ -2,114 +2,16 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"pgregory.net/rapid"
+
+	"github.com/pgbridge/pgbridge/internal/budget"
 )
-
-func TestErrorReply(t *testing.T) {
-	t.Parallel()
-	e := &Error{
-		Code: CodeSQLError, Message: "duplicate\r\nkey <1>", Statement: 2, SQLState: "23505", Severity: "ERROR",
-		Detail: "d", Hint: "h", Position: 17, Line: 3, Where: "w", Schema: "s", Table: "t", Column: "c", Constraint: "k",
-	}
-	reply, err := e.Reply()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = `{"error":{"code":"sql_error","message":"duplicate\r\nkey <1>","retryable":false,"statement":2,` +
-		`"sqlstate":"23505","severity":"ERROR","detail":"d","hint":"h","position":17,"line":3,"where":"w",` +
-		`"schema":"s","table":"t","column":"c","constraint":"k"}}`
-	if string(reply.Data) != want {
-		t.Errorf("body\n%s, want\n%s", reply.Data, want)
-	}
-	if got := reply.Header.Get("Nats-Service-Error-Code"); got != "422" {
-		t.Errorf("code header %q, want 422", got)
-	}
-	if got := reply.Header.Get("Nats-Service-Error"); got != "duplicate  key <1>" {
-		t.Errorf("error header %q", got)
-	}
-}
-
-func TestErrorReplyLeavesOutEmptyFields(t *testing.T) {
-	t.Parallel()
-	reply, err := Errorf(CodeBusy, "").Reply()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(reply.Data), `{"error":{"code":"busy","message":"","retryable":true}}`; got != want {
-		t.Errorf("body %s, want %s", got, want)
-	}
-	if got := reply.Header.Get("Nats-Service-Error"); got != "busy" {
-		t.Errorf("error header %q, want the code", got)
-	}
-}
-
-func TestErrorReplyIsBoundedAndClean(t *testing.T) {
-	t.Parallel()
-	text := rapid.Custom(func(t *rapid.T) string {
-		part := string(rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "bytes")) + rapid.String().Draw(t, "runes")
-		return strings.Repeat(part, rapid.IntRange(1, 800).Draw(t, "times"))
-	})
-	rapid.Check(t, func(t *rapid.T) {
-		e := &Error{Code: CodeSQLError, Message: text.Draw(t, "message"), Detail: text.Draw(t, "detail"), Where: text.Draw(t, "where")}
-		reply, err := e.Reply()
-		if err != nil {
-			t.Fatal(err)
-		}
-		line := reply.Header.Get("Nats-Service-Error")
-		if len(line) > 256 || !utf8.ValidString(line) || strings.IndexFunc(line, unicode.IsControl) >= 0 {
-			t.Fatalf("error header %q", line)
-		}
-		var body struct{ Error Error }
-		if err := json.Unmarshal(reply.Data, &body); err != nil {
-			t.Fatalf("body %q: %v", reply.Data, err)
-		}
-		for _, pair := range [][2]string{
-			{e.Message, body.Error.Message}, {e.Detail, body.Error.Detail}, {e.Where, body.Error.Where},
-		} {
-			if want := cut(pair[0], 8192); pair[1] != want || len(want) > 8192 {
-				t.Fatalf("%d bytes became %d, want %d", len(pair[0]), len(pair[1]), len(want))
-			}
-		}
-	})
-}
-
-func TestCut(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		in, want string
-		limit    int
-	}{
-		{"", "", 3}, {"abc", "abc", 3}, {"abcd", "abc", 3}, {"aé", "a", 2}, {"aé", "aé", 3},
-		{"a€", "a", 3}, {"😀😀", "😀", 7}, {"\xff\xfe", "?", 5}, {"\x80\x80\x80\x80\x80\x80", "?", 5},
-	} {
-		if got := cut(c.in, c.limit); got != c.want {
-			t.Errorf("cut(%q, %d) = %q, want %q", c.in, c.limit, got, c.want)
-		}
-	}
-}
-
-func TestCodeNumbers(t *testing.T) {
-	t.Parallel()
-	for code, want := range map[Code]int{
-		CodeInvalidRequest: 400, CodeDenied: 403, CodeNotFound: 404, CodeTimeout: 408, CodeConflict: 409,
-		CodeGone: 410, CodeTooLarge: 413, CodeSQLError: 422, CodeBusy: 429, CodeInternal: 500,
-		CodeUnavailable: 503, CodeUnknown: 504, "nonsense": 500,
-	} {
-		if got := code.Number(); got != want {
-			t.Errorf("%s.Number() = %d, want %d", code, got, want)
-		}
-	}
-}
 
 type notSent struct{ error }
 
@@ -139,6 +41,12 @@ func TestFromPostgres(t *testing.T) {
 		{"serialization", report("40001", "ERROR"), false, CodeConflict, true},
 		{"deadlock", report("40P01", "ERROR"), false, CodeConflict, true},
 		{"shutdown", report("57P01", "FATAL"), true, CodeUnavailable, true},
+		{"transaction_timeout", report("25P04", "FATAL"), true, CodeTimeout, true},
+		{"idle too long", report("25P03", "FATAL"), true, CodeUnavailable, true},
+		{"crash of another backend at COMMIT", report("57P02", "FATAL"), true, CodeUnknown, false},
+		{"crash of another backend", report("57P02", "FATAL"), false, CodeUnavailable, true},
+		{"panic at COMMIT", report("58030", "PANIC"), true, CodeUnknown, false},
+		{"panic", report("58030", "PANIC"), false, CodeUnavailable, true},
 	} {
 		got := FromPostgres(c.err, c.committing)
 		if got.Code != c.want || got.Retryable != c.retryable {
@@ -175,5 +83,15 @@ func TestErrorTextIsFitForLogs(t *testing.T) {
 	defect := errors.New("nil map")
 	if e := AsError(defect); e.Code != CodeInternal || strings.Contains(e.Message, "nil map") || !errors.Is(e, defect) {
 		t.Errorf("AsError(%v) = %+v", defect, e)
+	}
+}
+
+func TestErrorsOfABudget(t *testing.T) {
+	t.Parallel()
+	for cause, want := range map[error]Code{budget.ErrFull: CodeBusy, budget.ErrTooLarge: CodeTooLarge} {
+		got := AsError(fmt.Errorf("read a row: %w", cause))
+		if got.Code != want || got.Retryable != (want == CodeBusy) || got.Message != cause.Error() {
+			t.Errorf("AsError(%v) = %+v, want %s", cause, got, want)
+		}
 	}
 }

@@ -21,6 +21,19 @@ const maxDuration = 24 * time.Hour
 // as good as absent.
 type Fields map[string]json.RawMessage
 
+// largeBody is what takes so long to read that few are read at a time.
+const largeBody = 32 << 10
+
+// Fields reads the request's body. Of large ones only so many are read at a time that
+// a processor is left for what NATS sends, which would cut the connection otherwise.
+func (r *Request) Fields() (Fields, error) {
+	if r.endpoint != nil && len(r.Data) > largeBody {
+		r.endpoint.host.readers <- struct{}{}
+		defer func() { <-r.endpoint.host.readers }()
+	}
+	return ReadFields(r.Data)
+}
+
 // ReadFields reads a body; an empty one has no fields.
 func ReadFields(body []byte) (Fields, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
@@ -37,16 +50,25 @@ func readObject(what string, text []byte) (Fields, error) {
 	if !json.Valid(text) || !jsonscan.IsObject(text) {
 		return nil, notAnObject(what, json.Unmarshal(text, new(map[string]json.RawMessage)))
 	}
-	return splitObject(text), nil
+	return splitObject(what, text)
 }
 
-func splitObject(text []byte) Fields {
-	f := make(Fields, 4)
+// maxMembers is how many an object may have, far more than there are fields or a script
+// has parameters. Short ones take many times the memory that they are written in.
+const maxMembers = 4096
+
+func splitObject(what string, text []byte) (f Fields, err error) {
+	f = make(Fields, 4)
 	jsonscan.Members(text, func(key, value []byte) bool {
-		f[name(key)] = value
-		return true
+		if f[name(key)] = value; len(f) > maxMembers {
+			err = Errorf(CodeInvalidRequest, "%s has more than %d members", what, maxMembers)
+		}
+		return err == nil
 	})
-	return f
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // name decodes a key. Only one that is written with an escape, or outside of
@@ -126,7 +148,7 @@ func (f Fields) Object(name string) (map[string]json.RawMessage, error) {
 	if !jsonscan.IsObject(value) {
 		return nil, notAnObject("field \""+name+"\"", nil)
 	}
-	return splitObject(value), nil
+	return splitObject("field \""+name+"\"", value)
 }
 
 // OneOf reads an optional field that is one of a few words, the first by

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"net"
 	"strings"
@@ -10,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
 // pollTimeout is for requests that may fail and are sent again.
@@ -65,7 +66,7 @@ func TestStopGraceRunsOut(t *testing.T) {
 	received := make(chan string, 3)
 	r := newRigWith(t, Config{StopGrace: time.Millisecond}, Endpoint{
 		Name: "slow", Subject: "slow", Concurrency: 1, Handler: Each(g.handle),
-		Key: func(r *Request) string { received <- r.Subject; return "" },
+		Place: func(r *Request) Place { received <- r.Subject; return Place{} },
 	})
 	answers := make(chan *nats.Msg, 3)
 	inbox := r.client.NewRespInbox()
@@ -154,6 +155,34 @@ func TestRunEndsWhenTheConnectionIsClosed(t *testing.T) {
 	}
 }
 
+// TestStopWhileNATSIsFrozen has nats.go call the closed handler twice: for the
+// Unsubscribe that gives up, and for the Drain that hears of it later.
+func TestStopWhileNATSIsFrozen(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t, &server.Options{})
+	proxy := testenv.NewProxy(t, s.Addr().String())
+	nc, err := nats.Connect("nats://"+proxy.Addr(), nats.PermissionErrOnSubscribe(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	service := newService(t, nc, Config{}, Endpoint{Name: "echo", Subject: "echo", Handler: Each(echo)})
+	stop := start(t, service)
+	waitUntil(t, "subscribed", func() bool { return len(service.Problems()) == 0 })
+	proxy.Freeze()
+	if err := stop(); err != nil {
+		t.Errorf("Run() on a frozen link = %v", err)
+	}
+	proxy.Thaw()
+	if err := nc.FlushTimeout(deadline); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "nobody listens", func() bool {
+		_, err := nc.Request("echo", nil, pollTimeout)
+		return errors.Is(err, nats.ErrNoResponders)
+	})
+}
+
 // limited are the options of a server whose only user may not subscribe deny.
 func limited(deny ...string) *server.Options {
 	return &server.Options{Users: []*server.User{
@@ -209,19 +238,4 @@ func TestRefusalIsLiftedWithoutReconnect(t *testing.T) {
 	}
 	waitUntil(t, "no more refused", func() bool { return len(service.Problems()) == 0 })
 	request(t, connect(t, s, nats.UserInfo("client", "x")), "notify.x", "")
-}
-
-func TestWithGrace(t *testing.T) {
-	t.Parallel()
-	ctx, end := context.WithCancel(t.Context())
-	work, cancel := withGrace(ctx, time.Hour)
-	end()
-	if work.Err() != nil {
-		t.Error("the work ended with the context, want a grace")
-	}
-	cancel()
-	<-work.Done()
-	work, cancel = withGrace(ctx, 0)
-	defer cancel()
-	receive(t, work.Done(), "the grace ends")
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
 
@@ -66,11 +67,49 @@ func newRig(t *testing.T, endpoints ...Endpoint) *rig {
 func newRigWith(t *testing.T, config Config, endpoints ...Endpoint) *rig {
 	t.Helper()
 	s := startNATS(t, &server.Options{})
+	config.Lasting = connect(t, s)
 	r := &rig{Service: newService(t, connect(t, s), config, endpoints...), server: s, client: connect(t, s)}
 	r.stop = start(t, r.Service)
 	waitUntil(t, "all subscribed", func() bool { return len(r.Problems()) == 0 })
 	return r
 }
+
+// newWaiting is a rig where no more than so many requests of an endpoint may
+// wait, whoever's they are.
+func newWaiting(t *testing.T, waiting int, endpoints ...Endpoint) *rig {
+	t.Helper()
+	s := startNATS(t, &server.Options{})
+	r := &rig{Service: newService(t, connect(t, s), Config{Share: 1}, endpoints...), server: s, client: connect(t, s)}
+	r.waiting = waiting
+	r.stop = start(t, r.Service)
+	waitUntil(t, "all subscribed", func() bool { return len(r.Problems()) == 0 })
+	return r
+}
+
+// dropped returns how many requests were dropped for a reason.
+func (r *rig) dropped(t *testing.T, reason string) int {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(r.Service)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "pgbridge_requests_dropped_total" && m.GetLabel()[0].GetValue() == reason {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+// always is an endpoint's NoReply.
+func always(*Request) bool { return true }
+
+// byToken is an endpoint's Place.
+func byToken(r *Request) Place { return Place{Owner: r.Tokens[0], Key: r.Tokens[0]} }
 
 func newService(t *testing.T, nc *nats.Conn, config Config, endpoints ...Endpoint) *Service {
 	t.Helper()

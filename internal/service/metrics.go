@@ -3,11 +3,12 @@ package service
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pgbridge/pgbridge/internal/api"
 )
 
 // codeOK counts requests without an error; no client sees it.
@@ -15,8 +16,11 @@ const codeOK Code = "ok"
 
 // Reasons why a request is not served at all.
 const (
+	dropNATS         = "nats"          // NATS has made it, on whosever behalf
+	dropNoReply      = "no_reply"      // nobody waits for the answer
 	dropReplySubject = "reply_subject" // the reply subject is not allowed
-	dropSlowConsumer = "slow_consumer" // they came faster than they could be refused
+	dropFlood        = "flood"         // refused, but faster than refusals can be sent
+	dropSlowConsumer = "slow_consumer" // they came faster than they could be looked at
 )
 
 // metrics are the counts of a service for Prometheus.
@@ -24,11 +28,17 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	dropped  *prometheus.CounterVec
-	hostile  atomic.Int64 // dropped for their reply subject
+	drops    map[string]prometheus.Counter // the same by reason, for floods
+	waited   *prometheus.HistogramVec
 }
 
+var (
+	waitingDesc = prometheus.NewDesc("pgbridge_requests_waiting", "Requests that wait to be served.", []string{"endpoint"}, nil)
+	servingDesc = prometheus.NewDesc("pgbridge_requests_serving", "Requests being served.", []string{"endpoint"}, nil)
+)
+
 func newMetrics() *metrics {
-	return &metrics{
+	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pgbridge_requests_total",
 			Help: "Requests answered, by endpoint and error code; ok is no error.",
@@ -38,10 +48,29 @@ func newMetrics() *metrics {
 			Help:    "Time from receipt of a request to its answer, waiting included.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
 		}, []string{"endpoint"}),
+		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "pgbridge_request_wait_seconds",
+			Help:    "Time from receipt of a request until it is served.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10), // 100 µs to 26 s
+		}, []string{"endpoint"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pgbridge_requests_dropped_total",
 			Help: "Requests not served and not answered, by reason.",
 		}, []string{"reason"}),
+		drops: make(map[string]prometheus.Counter),
+	}
+	for _, reason := range []string{dropNATS, dropNoReply, dropReplySubject, dropFlood, dropSlowConsumer} {
+		m.drops[reason] = m.dropped.WithLabelValues(reason)
+	}
+	return m
+}
+
+// announce shows an endpoint's counters before they count: the first failure would
+// go unnoticed by a query for an increase.
+func (m *metrics) announce(endpoint string) {
+	m.requests.WithLabelValues(endpoint, string(codeOK))
+	for _, code := range api.Codes() {
+		m.requests.WithLabelValues(endpoint, string(code))
 	}
 }
 
@@ -50,29 +79,10 @@ func (m *metrics) served(endpoint string, code Code, took time.Duration) {
 	m.duration.WithLabelValues(endpoint).Observe(took.Seconds())
 }
 
-func (m *metrics) drop(reason string) {
-	if reason == dropReplySubject {
-		m.hostile.Add(1)
-	}
-	m.dropped.WithLabelValues(reason).Inc()
-}
+func (m *metrics) drop(reason string) { m.drops[reason].Inc() }
 
 // lose counts messages that came too fast.
-func (m *metrics) lose(n int) { m.dropped.WithLabelValues(dropSlowConsumer).Add(float64(n)) }
-
-// Describe implements prometheus.Collector.
-func (s *Service) Describe(descs chan<- *prometheus.Desc) {
-	s.metrics.requests.Describe(descs)
-	s.metrics.duration.Describe(descs)
-	s.metrics.dropped.Describe(descs)
-}
-
-// Collect implements prometheus.Collector.
-func (s *Service) Collect(values chan<- prometheus.Metric) {
-	s.metrics.requests.Collect(values)
-	s.metrics.duration.Collect(values)
-	s.metrics.dropped.Collect(values)
-}
+func (m *metrics) lose(n int) { m.drops[dropSlowConsumer].Add(float64(n)) }
 
 // stats are one endpoint's counts for $SRV.STATS.
 type stats struct {

@@ -43,8 +43,12 @@ func (s *Service) monitor(ctx context.Context) error {
 
 // describe answers one $SRV request.
 func (s *Service) describe(msg *nats.Msg) {
-	if msg.Reply == "" || !s.replyAllowed(msg.Reply) {
-		s.metrics.drop(dropReplySubject)
+	why := s.unwelcome(msg)
+	if why == "" && msg.Reply == "" {
+		why = dropNoReply
+	}
+	if why != "" {
+		s.metrics.drop(why)
 		return
 	}
 	var answer any

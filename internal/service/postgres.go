@@ -6,6 +6,9 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/inlet"
 )
 
 // SQLSTATEs that clients see as a code of their own.
@@ -14,19 +17,22 @@ const (
 	stateSerializationFailure = "40001"
 	stateDeadlockDetected     = "40P01"
 	stateQueryCanceled        = "57014"
+	stateTransactionTimeout   = "25P04" // it ends the session, but PostgreSQL stays
 )
 
 // FromPostgres returns what a client gets to know of an error that a
 // PostgreSQL connection returned. committing says that a COMMIT, which is any
 // statement outside a transaction block too, may have been on its way: then a
-// connection that was lost without a word from the server leaves the outcome
-// unknown.
+// connection that was lost without a word from the server, or with one that comes
+// from a crash, leaves the outcome unknown.
 func FromPostgres(err error, committing bool) *Error {
 	var refused *pgconn.ConnectError
 	var reported *pgconn.PgError
 	switch {
 	case errors.As(err, &refused), pgconn.SafeToRetry(err):
 		return Errorf(CodeUnavailable, "PostgreSQL cannot be reached").WithCause(err)
+	case errors.As(err, &reported) && committing && !certain(reported):
+		return Errorf(CodeUnknown, "PostgreSQL crashed while COMMIT was under way").WithCause(err)
 	case errors.As(err, &reported):
 		return fromReport(reported)
 	case committing:
@@ -37,6 +43,25 @@ func FromPostgres(err error, committing bool) *Error {
 	return Errorf(CodeUnavailable, "the connection to PostgreSQL was lost").WithCause(err)
 }
 
+// certain reports whether a report means that nothing was committed. A backend
+// that PostgreSQL ends by itself looks for that before COMMIT and not within. One
+// that panics, or ends because another has crashed, can have written the commit
+// record: whether recovery finds it on disk nobody knows.
+// https://github.com/postgres/postgres/blob/master/src/backend/tcop/postgres.c
+func certain(report *pgconn.PgError) bool {
+	switch cmp.Or(report.SeverityUnlocalized, report.Severity) {
+	case "FATAL":
+		switch report.Code {
+		case "57P01", "57P04", "57P05", "25P03", "25P04": // shutdown, a dropped database, limits of time
+			return true
+		}
+		return false
+	case "PANIC":
+		return false
+	}
+	return true
+}
+
 // fromReport translates an error that PostgreSQL itself reported, which means
 // that the transaction was rolled back.
 func fromReport(report *pgconn.PgError) *Error {
@@ -45,7 +70,7 @@ func fromReport(report *pgconn.PgError) *Error {
 	return &Error{
 		Code:       code,
 		Message:    report.Message,
-		Retryable:  code.retryable() || code == CodeConflict,
+		Retryable:  code.Retryable() || code == CodeConflict,
 		SQLState:   report.Code,
 		Severity:   severity,
 		Detail:     report.Detail,
@@ -63,11 +88,35 @@ func codeOf(state, severity string) Code {
 	switch state {
 	case stateSerializationFailure, stateDeadlockDetected:
 		return CodeConflict
-	case stateQueryCanceled:
+	case stateQueryCanceled, stateTransactionTimeout:
 		return CodeTimeout
+	case inlet.StateNoMemory:
+		return CodeBusy
+	case inlet.StateTooLarge:
+		return CodeTooLarge
 	}
 	if severity == "FATAL" || severity == "PANIC" { // the server ended the session: shutdown, crash, a session time limit
 		return CodeUnavailable
 	}
 	return CodeSQLError
+}
+
+// AsError returns the Error that err is or wraps, also for an untranslated
+// error of PostgreSQL's, whose text is not for logs, and for those of a budget.
+// Any other error is a defect, whose text is not for clients.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var reported *pgconn.PgError
+	switch {
+	case errors.As(err, &reported):
+		return FromPostgres(err, true)
+	case errors.Is(err, budget.ErrTooLarge):
+		return Errorf(CodeTooLarge, "%v", budget.ErrTooLarge)
+	case errors.Is(err, budget.ErrFull):
+		return Errorf(CodeBusy, "%v", budget.ErrFull)
+	}
+	return Errorf(CodeInternal, "internal error, see the log of pgbridge").WithCause(err)
 }

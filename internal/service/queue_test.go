@@ -26,8 +26,10 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		q := &queue{
 			concurrency: rapid.IntRange(1, 4).Draw(t, "concurrency"),
 			maxBatch:    rapid.IntRange(1, 5).Draw(t, "batch"),
-			maxWaiting:  len(keys),
+			maxWaiting:  100 * len(keys),
+			share:       rapid.Float64Range(0.1, 1).Draw(t, "share"),
 			lanes:       make(map[string]*lane),
+			lines:       make(map[string]*line),
 		}
 		q.serve = func(batch []*Request) {
 			if n := running.Add(1); int(n) > q.concurrency {
@@ -52,7 +54,7 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		for i, key := range keys {
 			name := fmt.Sprint(i)
 			want[key] = append(want[key], name)
-			if err := q.add(key, &Request{Subject: name, Tokens: []string{key}}); err != nil {
+			if err := q.add(Place{Owner: name[:1], Key: key}, &Request{Subject: name, Tokens: []string{key}}); err != nil {
 				t.Fatalf("request %d was refused: %v", i, err)
 			}
 		}
@@ -64,8 +66,9 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 				t.Fatalf("key %q: served %v, want %v", key, seen[key], want[key])
 			}
 		}
-		if q.waiting != 0 || q.running != 0 || len(q.lanes) != 0 || len(q.ready) != 0 {
-			t.Fatalf("left behind: %d waiting, %d running, %d lanes, %d ready", q.waiting, q.running, len(q.lanes), len(q.ready))
+		if q.waiting+q.running+q.serving+len(q.lanes)+len(q.lines)+len(q.turns) != 0 {
+			t.Fatalf("left behind: %d waiting, %d running, %d serving, %d lanes, %d lines, %d turns",
+				q.waiting, q.running, q.serving, len(q.lanes), len(q.lines), len(q.turns))
 		}
 	})
 }

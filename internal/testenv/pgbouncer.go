@@ -14,7 +14,7 @@ import (
 	"github.com/pgbridge/pgbridge/internal/pgserver"
 )
 
-// Bouncer is a pgbouncer in transaction mode in front of a PG.
+// Bouncer is a pgbouncer in front of a PG.
 type Bouncer struct {
 	port    int
 	process *pgserver.Process
@@ -23,6 +23,18 @@ type Bouncer struct {
 // PgBouncer starts a pgbouncer in transaction mode in front of a server, for
 // all its databases and for the superuser. It ends with the test.
 func PgBouncer(t testing.TB, pg *PG) *Bouncer {
+	t.Helper()
+	return startBouncer(t, pg, "pool_mode = transaction\nignore_startup_parameters = extra_float_digits, options\n")
+}
+
+// SessionPgBouncer is [PgBouncer] in session mode, with the defaults for everything
+// else.
+func SessionPgBouncer(t testing.TB, pg *PG) *Bouncer {
+	t.Helper()
+	return startBouncer(t, pg, "pool_mode = session\n")
+}
+
+func startBouncer(t testing.TB, pg *PG, settings string) *Bouncer {
 	t.Helper()
 	program, err := findPgBouncer()
 	if err != nil {
@@ -38,7 +50,7 @@ func PgBouncer(t testing.TB, pg *PG) *Bouncer {
 	}
 	b := &Bouncer{port: freePort(t)}
 	t.Cleanup(func() { b.close(t, dir) })
-	if err := b.configure(pg, dir); err != nil {
+	if err := b.configure(pg, dir, settings); err != nil {
 		t.Fatalf("configure pgbouncer: %v", err)
 	}
 	if err := account.Own(dir); err != nil {
@@ -73,7 +85,7 @@ func findPgBouncer() (string, error) {
 	return "", errors.New("find pgbouncer: it is neither on PATH nor in /usr/sbin; install it with scripts/ensure-test-tools.sh (Debian: apt-get install pgbouncer, macOS: brew install pgbouncer)")
 }
 
-func (b *Bouncer) configure(pg *PG, dir string) error {
+func (b *Bouncer) configure(pg *PG, dir, settings string) error {
 	users := fmt.Sprintf("%s %s\n", quoteUser(pg.server.Superuser()), quoteUser(pg.server.Password()))
 	config := fmt.Sprintf(`[databases]
 * = host=127.0.0.1 port=%d
@@ -84,9 +96,7 @@ unix_socket_dir =
 logfile = %s
 auth_type = scram-sha-256
 auth_file = %s
-pool_mode = transaction
-ignore_startup_parameters = extra_float_digits, options
-`, pg.Port(), b.port, filepath.Join(dir, "log"), filepath.Join(dir, "users.txt"))
+%s`, pg.Port(), b.port, filepath.Join(dir, "log"), filepath.Join(dir, "users.txt"), settings)
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "users.txt"), []byte(users), 0o600),
 		os.WriteFile(filepath.Join(dir, "pgbouncer.ini"), []byte(config), 0o600))

@@ -12,11 +12,11 @@ import (
 // Proxy stands between clients and a server and can disturb their links. Its
 // methods may be called from several goroutines.
 type Proxy struct {
-	target   string
 	listener net.Listener
 	pumps    sync.WaitGroup
 
 	mu       sync.Mutex // guards the rest
+	target   string
 	closed   bool
 	accepted int
 	links    map[*link]bool
@@ -25,11 +25,13 @@ type Proxy struct {
 
 // link is a client's connection and, soon, the one made for it to the server.
 type link struct {
-	gone chan struct{} // closed when the proxy has cut it
+	gone   chan struct{} // closed when the proxy has cut it
+	client net.Conn
 
-	mu    sync.Mutex // guards the rest
-	cut   bool
-	conns []net.Conn
+	mu        sync.Mutex // guards the rest
+	cut       bool
+	abandoned bool // by its client, and the server is not told
+	conns     []net.Conn
 }
 
 // NewProxy listens on a free loopback port and forwards to target, host:port.
@@ -89,6 +91,34 @@ func (p *Proxy) Cut() {
 	}
 }
 
+// Abandon closes a link for its client alone, as a firewall does that has forgotten it:
+// the server's connection, which comes from the local port given, stays open until
+// the test ends. It reports whether there is such a link.
+func (p *Proxy) Abandon(port int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		if l.abandon(port) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lead sends links that are made from now on to another target, host:port, as a
+// name does that is given a new address. The others stay where they are.
+func (p *Proxy) Lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+func (p *Proxy) leadsTo() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.target
+}
+
 // Links returns how many links are open.
 func (p *Proxy) Links() int {
 	p.mu.Lock()
@@ -130,7 +160,7 @@ func (p *Proxy) accept() {
 }
 
 func (p *Proxy) serve(client net.Conn) {
-	l := &link{gone: make(chan struct{})}
+	l := &link{gone: make(chan struct{}), client: client}
 	l.attach(client)
 	defer l.close()
 	if !p.add(l) {
@@ -140,7 +170,7 @@ func (p *Proxy) serve(client net.Conn) {
 	if !p.pass(l) {
 		return
 	}
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", p.leadsTo())
 	if err != nil {
 		return // closed, the client learns that there is no server
 	}
@@ -178,7 +208,7 @@ func (p *Proxy) pump(l *link, from, to net.Conn) {
 		}
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
-				l.close()
+				l.ends(from)
 				return
 			}
 		}
@@ -187,9 +217,23 @@ func (p *Proxy) pump(l *link, from, to net.Conn) {
 			return
 		}
 		if err != nil {
-			l.close()
+			l.ends(from)
 			return
 		}
+	}
+}
+
+// ends closes a link that fails. An abandoned one takes what its server sends, until
+// that one ends it.
+func (l *link) ends(from net.Conn) {
+	switch {
+	case !l.isAbandoned():
+		l.close()
+	case from == l.client:
+		<-l.gone
+	default:
+		_, _ = io.Copy(io.Discard, from)
+		l.close()
 	}
 }
 
@@ -215,7 +259,7 @@ func (p *Proxy) pass(l *link) bool {
 
 func closeWrite(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.CloseWrite() // a peer that is gone already needs no telling
+		_ = tcp.CloseWrite() // a peer that is gone already needs no telling
 	}
 }
 
@@ -240,6 +284,24 @@ func (l *link) close() {
 	for _, conn := range l.conns {
 		conn.Close()
 	}
+}
+
+// abandon is Abandon for a link, which then forwards nothing any more.
+func (l *link) abandon(port int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut || len(l.conns) != 2 || l.conns[1].LocalAddr().(*net.TCPAddr).Port != port {
+		return false
+	}
+	l.abandoned = true
+	l.client.Close()
+	return true
+}
+
+func (l *link) isAbandoned() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.abandoned
 }
 
 // reroute returns a URL with another host and port.

@@ -3,11 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"io"
-	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -45,21 +41,4 @@ func Run(t testing.TB, logs *observer.ObservedLogs, component func(context.Conte
 		}
 	})
 	return stop
-}
-
-// RunChild is the main function of a child process that serves until SIGTERM,
-// or until the parent, which holds its standard input, is gone.
-func RunChild(serve func(context.Context) error) (exitCode int) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	if err := serve(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return 0
 }

@@ -2,7 +2,10 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -12,8 +15,22 @@ import (
 
 // Standby starts a hot standby that streams from pg, and returns it when it
 // accepts read-only sessions. It knows the primary by its port, so it follows
-// one that is stopped and started again. It ends with the test.
-func Standby(t testing.TB, pg *PG) *PG {
+// one that is stopped and started again. The settings are added to its
+// configuration. It ends with the test.
+func Standby(t testing.TB, pg *PG, more ...map[string]string) *PG {
+	t.Helper()
+	return standby(t, pg, true, more)
+}
+
+// BareStandby is a standby without the primary's replication slots, as pg_basebackup
+// makes it: a slot that the primary has from its own time as a standby is not taken
+// for one that has followed.
+func BareStandby(t testing.TB, pg *PG, more ...map[string]string) *PG {
+	t.Helper()
+	return standby(t, pg, false, more)
+}
+
+func standby(t testing.TB, pg *PG, slots bool, more []map[string]string) *PG {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
@@ -22,21 +39,42 @@ func Standby(t testing.TB, pg *PG) *PG {
 	if err != nil {
 		t.Fatalf("copy the primary: %v", err)
 	}
+	if !slots {
+		if err := empty(filepath.Join(base, "pg_replslot")); err != nil {
+			t.Fatalf("leave out the primary's slots: %v", err)
+		}
+	}
 	server, err := pgserver.Start(ctx, pgserver.Config{
 		Binaries: pg.server.Binaries(),
 		Template: base,
 		Password: pg.server.Password(),
-		Settings: settings(map[string]string{
-			"hot_standby":      "on",
-			"primary_conninfo": fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s", pg.Port(), pg.server.Superuser(), pg.server.Password()),
-		}),
-		Files: map[string][]byte{"standby.signal": nil, "backup_label": []byte(label)},
+		Settings: standbySettings(pg, more),
+		Files:    map[string][]byte{"standby.signal": nil, "backup_label": []byte(label)},
 	})
 	if err != nil {
 		t.Fatalf("start a standby: %v", err)
 	}
 	t.Cleanup(func() { closeServer(t, server) })
 	return &PG{server: server}
+}
+
+func empty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return err
+}
+
+func standbySettings(pg *PG, more []map[string]string) map[string]string {
+	all := settings(map[string]string{
+		"hot_standby":      "on",
+		"primary_conninfo": fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=postgres", pg.Port(), pg.server.Superuser(), pg.server.Password()),
+	})
+	for _, m := range more {
+		maps.Copy(all, m)
+	}
+	return all
 }
 
 // baseBackup does what pg_basebackup does for a server on the same machine,

@@ -58,7 +58,7 @@ func makeTemplate(ctx context.Context, b pgserver.Binaries, dir string) (err err
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(unfinished)
+	defer func() { _ = os.RemoveAll(unfinished) }()
 	password := rand.Text()
 	server, err := pgserver.Start(ctx, pgserver.Config{
 		Binaries: b,
@@ -84,7 +84,7 @@ func makeTemplate(ctx context.Context, b pgserver.Binaries, dir string) (err err
 // cacheDir makes a folder with a well-known name in a folder that everybody
 // may write to, so it insists that the folder is this user's alone.
 func cacheDir() (string, error) {
-	dir := filepath.Join(os.TempDir(), fmt.Sprintf("pgbridge-testenv-%d", os.Geteuid()))
+	dir := filepath.Join(templates, fmt.Sprintf("pgbridge-testenv-%d", os.Geteuid()))
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("make a folder for template data directories: %w", err)
 	}

@@ -11,12 +11,7 @@ import (
 
 // TripCounter is a proxy that counts the changes of direction on all its links:
 // a client that sends after the server has spoken begins a round trip.
-type TripCounter struct {
-	listener net.Listener
-	target   string
-	trips    atomic.Int64
-	pumps    sync.WaitGroup
-}
+type TripCounter struct{ trips atomic.Int64 }
 
 // NewTripCounter starts a counter in front of the server of a URL, and returns
 // the URL that leads through it. It ends with the test.
@@ -26,40 +21,19 @@ func NewTripCounter(t testing.TB, serverURL string) (_ *TripCounter, through str
 	if err != nil {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	c := new(TripCounter)
+	between, err := newRelay(u.Host, c.count)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &TripCounter{listener: listener, target: u.Host}
-	c.pumps.Go(c.accept)
-	t.Cleanup(func() {
-		listener.Close()
-		c.pumps.Wait()
-	})
-	u.Host = listener.Addr().String()
-	return c, u.String()
+	t.Cleanup(between.Close)
+	return c, reroute(t, serverURL, between.Addr())
 }
 
 // Trips returns how many round trips there were.
 func (c *TripCounter) Trips() int64 { return c.trips.Load() }
 
-func (c *TripCounter) accept() {
-	for {
-		client, err := c.listener.Accept()
-		if err != nil {
-			return
-		}
-		c.pumps.Go(func() { c.serve(client) })
-	}
-}
-
-func (c *TripCounter) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", c.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
+func (c *TripCounter) count(client, server net.Conn) {
 	var answered atomic.Bool
 	answered.Store(true)
 	var directions sync.WaitGroup

@@ -1,0 +1,72 @@
+package durable
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/bridge/internal/event"
+	"github.com/pgbridge/pgbridge/internal/stream"
+)
+
+func (p *publisher) reply(number uint64) string {
+	b := make([]byte, 0, 64)
+	b = append(append(b, p.inbox...), '.')
+	b = append(strconv.AppendUint(b, p.run, 36), '.')
+	return string(strconv.AppendUint(b, number, 36))
+}
+
+// acknowledge takes one answer of the stream, which speaks for all messages
+// before. Answers to earlier runs say nothing about this one.
+func (p *publisher) acknowledge(m *nats.Msg) {
+	r, n, _ := strings.Cut(strings.TrimPrefix(m.Subject, p.inbox+"."), ".")
+	run, err1 := strconv.ParseUint(r, 36, 64)
+	number, err2 := strconv.ParseUint(n, 36, 64)
+	if err1 != nil || err2 != nil || run != p.run || p.doubt != nil || number < p.flight.head || number >= p.flight.sent {
+		return
+	}
+	if err := p.refusal(m, number); err != nil {
+		if it := p.flight.at(number); stream.TooLarge(err) && it.Kind == event.KindEvent {
+			p.giveUp(it) // or nothing behind it would ever be stored
+			p.retry.Soon(time.Nanosecond)
+		}
+		p.doubt = err
+		return
+	}
+	p.progress = time.Now()
+	p.retry.Proved()
+	p.advance(number + 1)
+	p.Problem.Clear(p.Log)
+}
+
+// refusal is what keeps an answer from being an acknowledgement.
+func (p *publisher) refusal(m *nats.Msg, number uint64) error {
+	if len(m.Data) == 0 {
+		return errNoStream
+	}
+	expected := strconv.AppendUint([]byte(`"seq":`), p.sequence(number), 10)
+	if before, after, found := bytes.Cut(m.Data, expected); found && string(after) == "}" && !bytes.Contains(before, []byte(`"error"`)) {
+		return nil // as most are
+	}
+	var answer struct {
+		Error     *jetstream.APIError `json:"error"`
+		Sequence  uint64              `json:"seq"`
+		Duplicate bool                `json:"duplicate"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return fmt.Errorf("acknowledgement: %w", err)
+	}
+	if answer.Error != nil {
+		return answer.Error
+	}
+	if answer.Sequence != p.sequence(number) || answer.Duplicate {
+		return errMoved
+	}
+	return nil
+}

@@ -1,0 +1,9 @@
+package listen
+
+import (
+	"testing"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }

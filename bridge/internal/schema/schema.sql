@@ -1,0 +1,246 @@
+-- What durable channels need in the database. Executing it again changes
+-- nothing; on an older schema it brings that up to date.
+--
+-- The PostgreSQL user that pgbridge runs as needs, unless it owns them:
+--   ALTER ROLE … REPLICATION;
+--   GRANT SELECT, INSERT, UPDATE ON pgbridge.position TO …;
+-- Everybody may send, as everybody may NOTIFY. The tables have grants of their own.
+GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
+
+CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 5';
+COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
+
+-- pgbridge:limit
+CREATE OR REPLACE FUNCTION pgbridge.payload_limit() RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1040384';
+COMMENT ON FUNCTION pgbridge.payload_limit() IS 'Bytes of payload and headers that fit one NATS message';
+
+CREATE TABLE IF NOT EXISTS pgbridge.position (
+    prefix         text PRIMARY KEY,
+    stream_created text NOT NULL,
+    last_sequence  bigint NOT NULL,
+    id             text NOT NULL,
+    committed_at   timestamptz NOT NULL,
+    channels       text[] NOT NULL,
+    owed           jsonb NOT NULL DEFAULT '{}',
+    updated_at     timestamptz NOT NULL DEFAULT pg_catalog.now()
+) WITH (fillfactor = 20);
+ALTER TABLE pgbridge.position ADD COLUMN IF NOT EXISTS terms jsonb NOT NULL DEFAULT '{}';
+COMMENT ON TABLE pgbridge.position IS 'How far the stream of durable events reaches, by prefix';
+COMMENT ON COLUMN pgbridge.position.stream_created IS 'When the stream was made: another one has not what this one had';
+COMMENT ON COLUMN pgbridge.position.channels IS 'The durable channels of the replica that wrote the row';
+COMMENT ON COLUMN pgbridge.position.owed IS 'Channels for which a gap is still to be announced, and why';
+
+COMMENT ON COLUMN pgbridge.position.terms IS 'How the events of each channel are sent, and from where to where in the log';
+
+-- An empty publication: pgbridge reads messages, not tables. A slot that has
+-- read it once needs it to stay: do not drop it.
+DO $pgbridge$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname OPERATOR(pg_catalog.=) 'pgbridge') THEN
+        CREATE PUBLICATION pgbridge;
+    END IF;
+END
+$pgbridge$;
+
+-- Everything below names operators with their schema, so that it means the
+-- same under any search_path of a caller.
+
+CREATE OR REPLACE FUNCTION pgbridge.refuse(channel text, payload_bytes bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
+BEGIN
+    IF channel IS NULL OR channel = '' THEN
+        RAISE EXCEPTION 'a durable event needs a channel' USING ERRCODE = 'null_value_not_allowed';
+    ELSIF octet_length(channel) > 63 THEN
+        RAISE EXCEPTION 'the channel has % bytes, at most 63 are allowed', octet_length(channel) USING ERRCODE = 'name_too_long';
+    ELSIF channel ~ '[\x01-\x1f\x7f-\x9f]' THEN
+        RAISE EXCEPTION 'the channel holds a control character' USING ERRCODE = 'invalid_name';
+    ELSIF channel ~ '[^\x01-\x7f]' AND getdatabaseencoding() <> 'UTF8' THEN
+        RAISE EXCEPTION 'the channel holds a letter that is not ASCII, in a database whose encoding is %', getdatabaseencoding()
+            USING ERRCODE = 'invalid_name', HINT = 'Use ASCII for the names of durable channels, or a database in UTF8.';
+    ELSIF current_setting('wal_level') <> 'logical' THEN
+        RAISE EXCEPTION 'a durable event needs wal_level = logical, it is %', current_setting('wal_level')
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Set wal_level in postgresql.conf and restart the server.';
+    ELSIF payload_bytes > pgbridge.payload_limit() THEN
+        RAISE EXCEPTION 'the event has % bytes with its headers, at most % fit one NATS message', payload_bytes, pgbridge.payload_limit()
+            USING ERRCODE = 'program_limit_exceeded',
+                HINT = 'Send a reference to what is large. Where NATS has a higher max_payload, run pgbridge migrate again.';
+    END IF;
+END
+$pgbridge$;
+
+CREATE OR REPLACE FUNCTION pgbridge.refuse_headers(headers jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
+DECLARE
+    name text;
+    value jsonb;
+BEGIN
+    IF jsonb_typeof(headers) <> 'object' THEN
+        RAISE EXCEPTION 'the headers are not a JSON object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR name, value IN SELECT * FROM jsonb_each(headers) LOOP
+        IF name !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+$' THEN
+            RAISE EXCEPTION 'the name of a header is empty or holds what no header may' USING ERRCODE = 'invalid_parameter_value';
+        ELSIF lower(name) LIKE 'nats-%' OR lower(name) LIKE 'pgbridge-%' OR lower(name) IN ('status', 'description') THEN
+            RAISE EXCEPTION 'the header % belongs to NATS or pgbridge', name
+                USING ERRCODE = 'reserved_name', HINT = 'Names that begin with Nats- or Pgbridge-, Status and Description are reserved.';
+        ELSIF jsonb_typeof(value) <> 'string' THEN
+            RAISE EXCEPTION 'the header % is not a string', name USING ERRCODE = 'invalid_parameter_value';
+        ELSIF (value #>> '{}') ~ '[\x01-\x08\x0a-\x1f\x7f]' THEN
+            RAISE EXCEPTION 'the header % holds a line break or another control character', name USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
+END
+$pgbridge$;
+
+CREATE OR REPLACE FUNCTION pgbridge.notify(channel text, payload bytea, headers jsonb DEFAULT NULL) RETURNS void
+    LANGUAGE plpgsql AS $pgbridge$
+DECLARE
+    head pg_catalog.bytea;
+    head_bytes integer := 0;
+    payload_bytes integer := coalesce(pg_catalog.octet_length(payload), 0);
+    trace pg_catalog.text := pg_catalog.current_setting('pgbridge.traceparent', true);
+    state pg_catalog.text;
+BEGIN
+    IF headers IS NOT NULL THEN
+        PERFORM pgbridge.refuse_headers(headers);
+        head := pg_catalog.convert_to(headers::pg_catalog.text, 'UTF8');
+        head_bytes := pg_catalog.octet_length(head);
+    END IF;
+    -- An event belongs to the trace that its transaction does, unless it says another. It
+    -- is no reason to refuse the event.
+    IF trace OPERATOR(pg_catalog.~) '^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'
+        AND (headers OPERATOR(pg_catalog.?) 'traceparent') IS NOT TRUE
+        AND payload_bytes OPERATOR(pg_catalog.+) head_bytes OPERATOR(pg_catalog.+) 80 OPERATOR(pg_catalog.<=) pgbridge.payload_limit()
+    THEN
+        headers := coalesce(headers, '{}'::pg_catalog.jsonb) OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('traceparent', trace);
+        -- What tracing systems have left for each other goes along as long as there is
+        -- room: at most 512 characters, some of them twice as long in JSON.
+        state := pg_catalog.current_setting('pgbridge.tracestate', true);
+        IF state OPERATOR(pg_catalog.~) '^[ -~]+$'
+            AND pg_catalog.octet_length(state) OPERATOR(pg_catalog.<=) 512
+            AND NOT headers OPERATOR(pg_catalog.?) 'tracestate'
+            AND payload_bytes OPERATOR(pg_catalog.+) head_bytes OPERATOR(pg_catalog.+) 1200 OPERATOR(pg_catalog.<=) pgbridge.payload_limit()
+        THEN
+            headers := headers OPERATOR(pg_catalog.||) pg_catalog.jsonb_build_object('tracestate', state);
+        END IF;
+        head := pg_catalog.convert_to(headers::pg_catalog.text, 'UTF8');
+        head_bytes := pg_catalog.octet_length(head);
+    END IF;
+    -- A bound inside the expression would make it three times as slow.
+    IF (channel OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.:/-]+$') IS NOT TRUE OR pg_catalog.octet_length(channel) OPERATOR(pg_catalog.>) 63
+        OR payload_bytes OPERATOR(pg_catalog.+) head_bytes OPERATOR(pg_catalog.>) pgbridge.payload_limit()
+        OR pg_catalog.current_setting('wal_level') OPERATOR(pg_catalog.<>) 'logical'
+    THEN
+        PERFORM pgbridge.refuse(channel, payload_bytes::pg_catalog.int8 OPERATOR(pg_catalog.+) head_bytes);
+    END IF;
+    IF headers IS NULL THEN
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'pgbridge.' OPERATOR(pg_catalog.||) channel, coalesce(payload, ''::pg_catalog.bytea));
+    ELSE
+        PERFORM pg_catalog.pg_logical_emit_message(true, 'pgbridge:' OPERATOR(pg_catalog.||) channel,
+            pg_catalog.int4send(head_bytes) OPERATOR(pg_catalog.||) head OPERATOR(pg_catalog.||) coalesce(payload, ''::pg_catalog.bytea));
+    END IF;
+END
+$pgbridge$;
+COMMENT ON FUNCTION pgbridge.notify(text, bytea, jsonb) IS 'Sends an event on a durable channel, as part of the transaction';
+
+-- One expression in SQL, which PostgreSQL puts in the place of the call: nothing is
+-- called but its own functions. Where it cannot, because the payload is volatile or
+-- long to make and would be made twice, it calls this as a function.
+CREATE OR REPLACE FUNCTION pgbridge.notify(channel text, payload text, headers jsonb DEFAULT NULL) RETURNS void
+    LANGUAGE sql AS $pgbridge$
+    SELECT CASE
+        WHEN headers IS NOT NULL OR pg_catalog.current_setting('pgbridge.traceparent', true) OPERATOR(pg_catalog.<>) ''
+            OR (channel OPERATOR(pg_catalog.~) '^[A-Za-z0-9_.:/-]+$') IS NOT TRUE OR pg_catalog.octet_length(channel) OPERATOR(pg_catalog.>) 63
+            OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>) pgbridge.payload_limit()
+            OR pg_catalog.current_setting('wal_level') OPERATOR(pg_catalog.<>) 'logical'
+            OR pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8'
+        THEN pgbridge.notify(channel, pg_catalog.convert_to(payload, 'UTF8'), headers)
+        WHEN pg_catalog.pg_logical_emit_message(true, 'pgbridge.' OPERATOR(pg_catalog.||) channel, coalesce(payload, '')) IS NOT NULL
+        THEN ''::pg_catalog.void
+    END
+$pgbridge$;
+COMMENT ON FUNCTION pgbridge.notify(text, text, jsonb) IS 'Sends an event on a durable channel, as part of the transaction';
+
+CREATE OR REPLACE FUNCTION pgbridge.watched() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
+DECLARE
+    event json;
+    new_row jsonb;
+    old_row jsonb;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        event := json_build_object('op', 'insert', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', to_json(NEW), 'old', NULL);
+    ELSIF TG_OP = 'UPDATE' THEN
+        event := json_build_object('op', 'update', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', to_json(NEW), 'old', to_json(OLD));
+    ELSIF TG_OP = 'DELETE' THEN
+        event := json_build_object('op', 'delete', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', to_json(OLD));
+    ELSE
+        event := json_build_object('op', 'truncate', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL);
+    END IF;
+    IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
+        -- The write goes on: its event carries the keys alone.
+        IF TG_OP <> 'DELETE' THEN
+            new_row := pgbridge.keys_of(TG_RELID, to_jsonb(NEW));
+        END IF;
+        IF TG_OP <> 'INSERT' THEN
+            old_row := pgbridge.keys_of(TG_RELID, to_jsonb(OLD));
+        END IF;
+        event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row, 'truncated', true);
+        IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
+            event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL, 'truncated', true);
+        END IF;
+    END IF;
+    PERFORM pgbridge.notify(TG_ARGV[0], event::text);
+    RETURN NULL;
+END
+$pgbridge$;
+
+CREATE OR REPLACE FUNCTION pgbridge.keys_of(relation oid, record jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $pgbridge$
+    SELECT jsonb_object_agg(a.attname, record -> a.attname::text)
+    FROM pg_index i
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+    WHERE i.indrelid = relation AND i.indisprimary
+$pgbridge$;
+
+CREATE OR REPLACE FUNCTION pgbridge.watch(relation regclass, channel text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
+DECLARE
+    kind "char";
+    schema_name text;
+    table_name text;
+    trigger_name text := 'pgbridge_watch_' || left(md5(channel), 16);
+BEGIN
+    PERFORM pgbridge.refuse(channel, 0);
+    SELECT c.relkind, n.nspname, c.relname INTO kind, schema_name, table_name
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+    IF kind IS NULL OR kind NOT IN ('r', 'p') THEN
+        RAISE EXCEPTION '% is not a table', relation USING ERRCODE = 'wrong_object_type';
+    ELSIF kind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation) THEN
+        RAISE EXCEPTION '% has child tables, whose rows its triggers would miss', relation
+            USING ERRCODE = 'wrong_object_type', HINT = 'Watch the children, or make it a partitioned table.';
+    END IF;
+    PERFORM pgbridge.unwatch(relation, channel);
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION pgbridge.watched(%L, %L, %L)',
+        trigger_name || '_row', relation, channel, schema_name, table_name);
+    EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgbridge.watched(%L, %L, %L)',
+        trigger_name || '_truncate', relation, channel, schema_name, table_name);
+END
+$pgbridge$;
+COMMENT ON FUNCTION pgbridge.watch(regclass, text) IS 'Has every change of a table''s rows sent on a durable channel';
+
+CREATE OR REPLACE FUNCTION pgbridge.unwatch(relation regclass, channel text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
+DECLARE
+    trigger_name text;
+BEGIN
+    FOR trigger_name IN SELECT tgname FROM pg_trigger
+        WHERE tgrelid = relation AND tgname IN ('pgbridge_watch_' || left(md5(channel), 16) || '_row', 'pgbridge_watch_' || left(md5(channel), 16) || '_truncate')
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, relation);
+    END LOOP;
+END
+$pgbridge$;
+COMMENT ON FUNCTION pgbridge.unwatch(regclass, text) IS 'Ends what watch began';

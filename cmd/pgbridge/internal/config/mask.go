@@ -1,0 +1,65 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+// mask stands for a secret wherever a setting is shown.
+const mask = "***"
+
+func maskAll(s string) string {
+	if s == "" {
+		return ""
+	}
+	return mask
+}
+
+// MaskURLs masks passwords and tokens in a list of NATS URLs.
+func MaskURLs(list string) string {
+	urls := strings.Split(list, ",")
+	for i, u := range urls {
+		urls[i] = maskURL(u)
+	}
+	return strings.Join(urls, ",")
+}
+
+// maskURL masks a password, and a user without one: to NATS that is a token.
+func maskURL(s string) string {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "", s
+	} else {
+		scheme += "://"
+	}
+	at := strings.LastIndexByte(rest, '@')
+	if at < 0 {
+		return s
+	}
+	user, _, hasPassword := strings.Cut(rest[:at], ":")
+	if !hasPassword {
+		return scheme + mask + rest[at:]
+	}
+	return scheme + user + ":" + mask + rest[at:]
+}
+
+// MaskConnString masks the passwords of a PostgreSQL URL or key=value string.
+func MaskConnString(s string) string {
+	if !strings.HasPrefix(s, "postgres://") && !strings.HasPrefix(s, "postgresql://") {
+		secret := regexp.MustCompile(`(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)`)
+		return secret.ReplaceAllString(s, "${1}"+mask)
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return mask
+	}
+	secret := regexp.MustCompile(`(?i)\b((?:ssl)?password=)[^&]*`)
+	u.RawQuery = secret.ReplaceAllString(u.RawQuery, "${1}"+mask)
+	if _, ok := u.User.Password(); !ok {
+		return u.String()
+	}
+	user := url.User(u.User.Username()).String()
+	u.User = nil
+	return strings.Replace(u.String(), "://", "://"+user+":"+mask+"@", 1)
+}

@@ -1,0 +1,64 @@
+package cursors
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/pgbridge/pgbridge/internal/budget"
+	"github.com/pgbridge/pgbridge/internal/service"
+)
+
+// maxParting is how many last pages of ended transactions are kept.
+const maxParting = 32
+
+// parting is the page with which a transaction has ended.
+type parting struct {
+	cursor string
+	number int64
+	body   []byte
+	memory *budget.Hold
+}
+
+// partings are the last pages of transactions that ended with them. It is safe for
+// concurrent use.
+type partings struct {
+	mu    sync.Mutex // guards the rest
+	pages map[string]parting
+	order []string // their ids
+}
+
+// keep keeps the last page of a transaction that has ended with it, so that it
+// can be asked for again.
+func (p *partings) keep(id string, last parting) {
+	if last.number == 0 || last.memory.Grow(len(last.body)) != nil {
+		return
+	}
+	last.body = slices.Clone(last.body)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.order) == maxParting {
+		oldest := p.pages[p.order[0]]
+		oldest.memory.Close()
+		delete(p.pages, p.order[0])
+		p.order = p.order[1:]
+	}
+	p.pages[id] = last
+	p.order = append(p.order, id)
+}
+
+// lateFetch answers the last page once more.
+func (p *partings) lateFetch(request *service.Request, _ string) (service.Reply, bool) {
+	f, err := request.Fields()
+	if err != nil {
+		return service.Reply{}, false
+	}
+	var name string
+	var number int64
+	if f.Read("cursor", "a string", &name) != nil || f.Read("page", "a number", &number) != nil || number == 0 {
+		return service.Reply{}, false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.pages[request.Tokens[0]]
+	return service.Reply{Data: last.body}, last.number == number && last.cursor == name
+}

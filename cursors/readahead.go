@@ -1,0 +1,57 @@
+package cursors
+
+// readahead are rows that PostgreSQL has sent and the client has not got, in JSON
+// and in order. A row that is too large for any message is kept as an empty
+// one.
+type readahead struct {
+	data   []byte
+	ends   []int // in data
+	next   int   // index of the first one
+	lost   bool  // there were too many
+	maxRow int
+	room   func(bytes int) error // asks for more; nil: there is always some
+}
+
+// len returns how many there are.
+func (a *readahead) len() int { return len(a.ends) - a.next }
+
+// add encodes a row at the end.
+func (a *readahead) add(encode encoder, values [][]byte) {
+	size := rawSize(values)
+	if a.lost = a.lost || len(a.data) > maxAhead || a.room != nil && a.room(min(size, a.maxRow)) != nil; a.lost {
+		return
+	}
+	before := len(a.data)
+	if size <= 2*a.maxRow {
+		a.data = encode(a.data, values)
+	}
+	if len(a.data)-before > a.maxRow {
+		a.data = a.data[:before]
+	}
+	a.ends = append(a.ends, len(a.data))
+}
+
+// addEncoded appends a row that is JSON already.
+func (a *readahead) addEncoded(row []byte) {
+	a.data = append(a.data, row...)
+	a.ends = append(a.ends, len(a.data))
+}
+
+// first returns the first row.
+func (a *readahead) first() []byte {
+	begin := 0
+	if a.next > 0 {
+		begin = a.ends[a.next-1]
+	}
+	return a.data[begin:a.ends[a.next]]
+}
+
+// drop takes up to n rows from the front, and returns how many.
+func (a *readahead) drop(n int64) int64 {
+	n = min(n, int64(a.len()))
+	a.next += int(n)
+	if a.len() == 0 {
+		*a = readahead{maxRow: a.maxRow, room: a.room, lost: a.lost} // the memory may have been needed once
+	}
+	return n
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"strings"
+)
+
+// Sizes of the chart in pixels.
+const (
+	chartWidth = 760
+	barsAt     = 330 // where bars begin
+	barsWidth  = 300 // of the longest
+	barHeight  = 13
+	rowHeight  = 46
+	topHeight  = 54
+)
+
+// chart draws the figures that are compared, as SVG, in whose rows the longer bar is
+// the better one: of two times the shorter has the longer bar.
+func (r *report) chart() []byte {
+	var compared []*figure
+	for _, f := range r.Figures {
+		if f.Beside != "" && f.Value > 0 && f.Other > 0 {
+			compared = append(compared, f)
+		}
+	}
+	var b bytes.Buffer
+	height := topHeight + rowHeight*len(compared) + 8
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="pgbridge's figures beside others from the same run">
+<style>
+text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+.small { font-size: 11px; fill: #59636e }
+.ours { fill: #2563eb }
+.other { fill: #b6bfc9 }
+@media (prefers-color-scheme: dark) { text { fill: #e6edf3 } .small { fill: #9198a1 } .ours { fill: #58a6ff } .other { fill: #57606a } }
+</style>
+`, chartWidth, height, chartWidth, height)
+	label(&b, 8, 20, "", "pgbridge, and what it is compared to in the same run: the longer bar is the better one")
+	label(&b, 8, 38, "small", fmt.Sprintf("%s, %d cores shared by all, %s, PostgreSQL %s with fsync on", r.Date, r.Cores, strings.TrimSpace(r.Processor+" "+r.System), r.PostgreSQL))
+	for i, f := range compared {
+		y := topHeight + i*rowHeight
+		ours, other := f.Value, f.Other
+		if smaller(f.Unit) {
+			ours, other = f.Other, f.Value // the other way round: 1/a to 1/b is b to a
+		}
+		longest := max(ours, other)
+		label(&b, 8, y+12, "", f.What)
+		label(&b, 8, y+27, "small", "beside "+f.Beside)
+		bar(&b, y, "ours", ours/longest, number(f.Value)+" "+f.Unit)
+		bar(&b, y+barHeight+3, "other", other/longest, number(f.Other)+" "+f.Unit)
+	}
+	b.WriteString("</svg>\n")
+	return b.Bytes()
+}
+
+// smaller reports whether the smaller number is the better one.
+func smaller(unit string) bool { return unit == "s" || unit == "ms" || unit == "µs" || unit == "MiB" }
+
+func label(b *bytes.Buffer, x, y int, class, text string) {
+	fmt.Fprintf(b, `<text x="%d" y="%d"`, x, y)
+	if class != "" {
+		fmt.Fprintf(b, ` class="%s"`, class)
+	}
+	b.WriteByte('>')
+	_ = xml.EscapeText(b, []byte(text)) // writing to memory does not fail
+	b.WriteString("</text>\n")
+}
+
+func bar(b *bytes.Buffer, y int, class string, share float64, text string) {
+	width := max(2, int(share*barsWidth))
+	fmt.Fprintf(b, `<rect x="%d" y="%d" width="%d" height="%d" rx="2" class="%s"/>`+"\n", barsAt, y, width, barHeight, class)
+	label(b, barsAt+width+6, y+barHeight-2, "small", text)
+}

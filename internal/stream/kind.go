@@ -1,0 +1,70 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Kind is what a stream is for. It decides what an existing stream must be like
+// besides its subjects, so that whoever looks at one sees what its user will.
+type Kind uint8
+
+// The kinds of streams.
+const (
+	Any     Kind = iota // nothing more is asked of it
+	Events              // of notifications
+	Durable             // events from the write-ahead log
+	Jobs
+)
+
+// MinEventBytes is what a stream of events must take: the largest NOTIFY payload,
+// grown sixfold by JSON escapes in an envelope, and headers.
+const MinEventBytes = 64 << 10
+
+// suits says why a stream cannot serve its purpose.
+func (k Kind) suits(have jetstream.StreamConfig) error {
+	switch k {
+	case Events:
+		return takesEvents(have)
+	case Durable:
+		return keepsEvents(have)
+	case Jobs:
+		return isWorkQueue(have)
+	case Any:
+	}
+	return nil
+}
+
+func takesEvents(have jetstream.StreamConfig) error {
+	if have.MaxMsgSize > 0 && have.MaxMsgSize < MinEventBytes {
+		return fmt.Errorf("max_msg_size is %d bytes, at least %d are needed", have.MaxMsgSize, MinEventBytes)
+	}
+	return nil
+}
+
+// keepsEvents says why a stream cannot keep what was acknowledged, in order.
+func keepsEvents(have jetstream.StreamConfig) error {
+	switch {
+	case have.Retention != jetstream.LimitsPolicy:
+		return errors.New("its retention is not limits: consumers would take events away")
+	case have.SubjectDeleteMarkerTTL != 0:
+		return errors.New("subject_delete_marker_ttl is set: the server would write messages between ours")
+	case have.PersistMode == jetstream.AsyncPersistMode:
+		return errors.New("persist_mode is async: what was acknowledged may be lost")
+	case have.Storage != jetstream.FileStorage && have.Replicas == 1:
+		return errors.New("one copy in memory: what was acknowledged is lost when the server restarts")
+	case len(have.Sources) > 0:
+		return errors.New("it has sources: others would write between ours")
+	}
+	return nil
+}
+
+func isWorkQueue(have jetstream.StreamConfig) error {
+	if have.Retention == jetstream.WorkQueuePolicy {
+		return nil
+	}
+	return fmt.Errorf("its retention is %s, jobs need a work queue", strings.ToLower(have.Retention.String()))
+}

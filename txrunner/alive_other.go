@@ -1,8 +1,0 @@
-//go:build !linux && !darwin
-
-package txrunner
-
-import "net"
-
-// peek cannot look without reading here.
-func peek(net.Conn) arrival { return arrivedNothing }
