@@ -2,6 +2,7 @@
 
 GO           ?= go
 GOLANGCI     := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOTESTSUM    := gotest.tools/gotestsum@v1.13.0
 VERSION      ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 REVISION     ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 # What make build makes: make build GOARCH=arm64 BIN=pgbridge-arm64
@@ -16,6 +17,9 @@ MAJORS       ?= 14 15 16 17 18
 TEST_TIMEOUT ?= 20m
 # Tests of one package at a time: most of them wait for something.
 PARALLEL     ?= 6
+# How often a test that failed is tried again, alone, before it counts. What only passes then is
+# printed all the same: such a test is to be repaired. More than three are not tried again.
+RERUNS       ?= 0
 FUZZ         ?= 1m
 ORACLE       ?= 1h
 # How long make chaos goes on, and what it breaks and compares: make chaos CHAOS=1h PROFILE=durable
@@ -40,6 +44,10 @@ COMPOSE      := deploy/compose
 APISERVER    := deploy/apiserver
 # The test of alerts and dashboard is one, too, for it alone needs Prometheus.
 ALERTS       := deploy/prometheus
+
+# $(call go_test,FLAGS,PACKAGES)
+go_test = $(if $(filter-out 0,$(RERUNS)),$(GO) run $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) \
+	--rerun-fails-run-root-test --rerun-fails-max-failures=3 --packages="$(strip $(2))" -- $(1),$(GO) test $(1) $(2))
 
 .DEFAULT_GOAL := help
 .PHONY: release check-alerts check-apiserver help build image image-push check-deploy demo test test-all race majors check static check-docs check-node format vet lint tidy fuzz fuzz-short oracle oracle-short chaos chaos-short fresh bench bench-chart clean
@@ -68,11 +76,11 @@ check-console: ## look at the console with a real browser, and complete commands
 	@sh scripts/ensure-test-tools.sh
 	@sh scripts/ensure-shells.sh
 	@browser=$$(sh scripts/ensure-browser.sh) && PGBRIDGE_TEST_BROWSER="$$browser" PGBRIDGE_TEST_BROWSER_PACKAGES="$$PWD/.cache/browser" \
-		PGBRIDGE_TEST_PICTURES="$(if $(PICTURES),$$PWD/$(PICTURES))" $(GO) test -count=1 -tags browser,shells -run 'InABrowser|InShells' ./cmd/pgbridge
+		PGBRIDGE_TEST_PICTURES="$(if $(PICTURES),$$PWD/$(PICTURES))" $(call go_test,-count=1 -tags 'browser shells' -run 'InABrowser|InShells',./cmd/pgbridge)
 
 test: ## run all tests on PostgreSQL 15
 	@sh scripts/ensure-test-tools.sh
-	$(GO) test -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(PACKAGES)
+	$(call go_test,-parallel $(PARALLEL) -timeout $(TEST_TIMEOUT),$(PACKAGES))
 	cd $(MANIFESTS) && $(GO) test -count=1 ./...
 
 # Only what speaks to PostgreSQL can tell one major from another.
@@ -83,12 +91,13 @@ test-all: ## run the tests that need PostgreSQL on each major in MAJORS; RUN nam
 	[ -n "$$packages" ] || packages=$$(git grep -lE 'testenv\.(Postgres|DedicatedPostgres|Standby)\(|harness\.New' -- '*_test.go' | sed 's#^#./#; s#/[^/]*$$##' | sort -u); \
 	for major in $(MAJORS); do \
 		echo "PostgreSQL $$major"; \
-		PGBRIDGE_TEST_POSTGRES="$$PWD/.cache/postgres/$$major/bin" $(GO) test -count=1 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) -run '$(RUN)' $$packages; \
+		PGBRIDGE_TEST_POSTGRES="$$PWD/.cache/postgres/$$major/bin" \
+			$(call go_test,-count=1 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) -run '$(RUN)',$$packages); \
 	done
 
 race: ## run the tests of what is concurrent with the race detector
 	@sh scripts/ensure-test-tools.sh
-	$(GO) test -race -short -p 2 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT) $(CONCURRENT)
+	$(call go_test,-race -short -p 2 -parallel $(PARALLEL) -timeout $(TEST_TIMEOUT),$(CONCURRENT))
 
 check: static oracle-short chaos-short race majors check-deploy check-console ## what CI runs after the tests: static, a minute of the oracle, a moment of chaos, race, the oldest and the newest PostgreSQL, what is deployed, the console in a browser
 
@@ -128,7 +137,7 @@ check-node: ## check the types of examples/javascript and run it against real se
 	@sh scripts/ensure-node.sh
 	@sh scripts/ensure-test-tools.sh
 	$(GO) vet -tags node ./examples
-	PGBRIDGE_TEST_NODE="$$PWD/.cache/node" $(GO) test -tags node -parallel $(PARALLEL) -run JavaScript ./examples
+	PGBRIDGE_TEST_NODE="$$PWD/.cache/node" $(call go_test,-tags node -parallel $(PARALLEL) -run JavaScript,./examples)
 
 check-deploy: ## render the chart, run the image and what the systemd unit allows; needs podman
 	cd $(CHART) && $(GO) vet ./... && $(GO) test -count=1 ./...
@@ -136,7 +145,7 @@ check-deploy: ## render the chart, run the image and what the systemd unit allow
 	$(GO) vet -tags tools ./deploy
 	@sh scripts/ensure-deploy-tools.sh
 	@sh scripts/ensure-test-tools.sh
-	$(GO) test -tags tools -run "Image|Unit|Compose|Release|Hooks" ./deploy
+	$(call go_test,-tags tools -run "Image|Unit|Compose|Release|Hooks",./deploy)
 
 # Not a part of check: it takes minutes to build Kubernetes.
 check-apiserver: ## have a real kube-apiserver validate and admit what the chart and the base render; builds it the first time

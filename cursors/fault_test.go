@@ -187,7 +187,7 @@ func TestTimeRunsOut(t *testing.T) {
 		w.Works(tx+".cursor.slow", fmt.Sprintf(`{"name": "c%d", "count": 1}`, i+2))
 	}
 	w.Works(tx+".rollback", "")
-	w.Fails("timeout", "cursor.slow", `{"count": 64, "timeout_ms": 1000}`)
+	w.Fails("timeout", "cursor.slow", `{"count": 64, "timeout_ms": 2000}`)
 	w.Works("cursor.numbers", "")
 	w.WantIdle()
 }

@@ -244,11 +244,11 @@ func TestRollbackOvertakesAStream(t *testing.T) {
 func TestClientGoesAwayMidPage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{"slow": "SELECT g, pg_sleep(0.001) FROM generate_series(1, 100) g;"})
-	w.serve(func(c *txrunner.Config) { c.IdleTimeout = 500 * time.Millisecond })
+	r := w.serve(func(c *txrunner.Config) { c.IdleTimeout = 500 * time.Millisecond })
 	if err := w.Client.PublishRequest("pgbridge.cursor.slow", nats.NewInbox(), nil); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Wait(t, harness.Patience, "the cursor to be open", func() bool { return w.Busy() == 1 })
+	testenv.Wait(t, harness.Patience, "the cursor to be opened", func() bool { return gathered(t, r)["pgbridge_cursors_opened_total"] == 1 })
 	w.WantIdle() // nobody knows its subject
 }
 

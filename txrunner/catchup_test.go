@@ -80,7 +80,7 @@ func TestCatchUpFails(t *testing.T) {
 		"other":     "SELECT @since::timestamptz, @id::int",
 		"blind":     "SELECT 1",
 		"copies":    "COPY (SELECT 1) TO STDOUT",
-		"slow":      "-- timeout: 200ms\nSELECT pg_sleep(60) WHERE now() >= @since",
+		"slow":      "-- timeout: 3s\nSELECT pg_sleep(60) WHERE now() >= @since",
 		"halfway":   "SELECT 10 / (3 - g) FROM generate_series(1, 3) g WHERE now() >= @since",
 		"untouched": "SELECT 1 WHERE now() >= @since",
 	})
@@ -110,7 +110,7 @@ func TestCatchUpFails(t *testing.T) {
 // A row that nobody takes ends with the script's time, and frees its connection.
 func TestCatchUpThatNobodyTakes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, map[string]string{"rows": "-- timeout: 300ms\nSELECT g FROM generate_series(1, 3) g WHERE now() >= @since"})
+	w := newWorld(t, map[string]string{"rows": "-- timeout: 2s\nSELECT g FROM generate_series(1, 3) g WHERE now() >= @since"})
 	r := w.Serve(func(c *txrunner.Config) { c.RunConnections = 1 })
 	for range 3 {
 		err := r.CatchUp(context.Background(), "rows", time.Unix(0, 0), time.Now(), func(ctx context.Context, _ []byte) error {

@@ -253,7 +253,7 @@ func TestNobodyKeepsTheLocksOfADeadReplica(t *testing.T) {
 
 	proxy, through := behindProxy(t, w)
 	w.Serve(through)
-	tx = w.begin(`{"idle_timeout_ms": 500}`)
+	tx = w.begin(`{"idle_timeout_ms": 2500}`)
 	w.state("active", tx+".run.lock", ``)
 	proxy.Freeze() // its host is gone, as far as PostgreSQL can see
 	harness.Equal(t, "locked", locked(), true)

@@ -284,7 +284,7 @@ func TestJobsAreTriedAgain(t *testing.T) {
 		"flaky": `-- isolation: read committed
 SELECT nextval('tries') AS try; DO $$ BEGIN IF currval('tries') < 3 THEN RAISE serialization_failure; END IF; END $$`,
 		"hopeless": `DO $$ BEGIN PERFORM nextval('tries'); RAISE deadlock_detected; END $$`,
-		"slow":     "-- timeout: 50ms\nSELECT nextval('tries'), pg_sleep(60)",
+		"slow":     "-- timeout: 500ms\nSELECT nextval('tries'), pg_sleep(60)",
 	})
 	w.SQL("CREATE SEQUENCE tries")
 	r := w.Serve(withJobs, func(c *txrunner.Config) { c.Jobs.Attempts = 3 })

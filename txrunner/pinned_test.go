@@ -135,7 +135,7 @@ func TestPinnedFailures(t *testing.T) {
 		t.Errorf("message %q", e.Message)
 	}
 	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
-	e := w.failsIn("failed", "timeout", tx+".run.sleep", `{"timeout_ms": 100, "params": {"seconds": 60}}`)
+	e := w.failsIn("failed", "timeout", tx+".run.sleep", `{"timeout_ms": 1000, "params": {"seconds": 60}}`)
 	harness.Equal(t, "retryable", e.Retryable, false)
 	e = w.failsIn("ended", "sql_error", tx+".commit", ``)
 	harness.Equal(t, "commit of a failed transaction", e.SQLState, "25P02")
@@ -316,16 +316,16 @@ func TestOneAtATimeInOrder(t *testing.T) {
 func TestLeases(t *testing.T) {
 	t.Parallel()
 	w := newPinnedWorld(t)
-	r := w.Serve(func(c *txrunner.Config) { c.Lifetime, c.PinnedConnections = 4*time.Second, 1 })
-	tx := w.begin(`{"idle_timeout_ms": 900}`)
+	r := w.Serve(func(c *txrunner.Config) { c.Lifetime, c.PinnedConnections = 10*time.Second, 1 })
+	tx := w.begin(`{"idle_timeout_ms": 2000}`)
 	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
-	w.gone(tx, "900ms")
+	w.gone(tx, "2s")
 	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "100")
 
-	tx = w.begin(`{"idle_timeout_ms": 900}`) // the clock stands still while work runs
-	w.state("active", tx+".run.sleep", `{"params": {"seconds": 1.2}}`)
+	tx = w.begin(`{"idle_timeout_ms": 2000}`) // the clock stands still while work runs
+	w.state("active", tx+".run.sleep", `{"params": {"seconds": 2.5}}`)
 	w.state("active", tx+".touch", ``)
-	w.gone(tx, "900ms")
+	w.gone(tx, "2s")
 
 	tx = w.begin(``) // touched all the time, it still ends
 	end := time.Now().Add(harness.Patience)
@@ -359,12 +359,12 @@ func (w *world) gone(tx, reason string) {
 func TestTouchKeepsPostgreSQLAwake(t *testing.T) {
 	t.Parallel()
 	w := newPinnedWorld(t)
-	w.Serve(func(c *txrunner.Config) { c.IdleTimeout = time.Second }) // PostgreSQL's own: 6 s
+	w.Serve(func(c *txrunner.Config) { c.IdleTimeout = 2 * time.Second }) // PostgreSQL's own: 7 s
 	tx := w.begin(``)
 	w.state("active", tx+".run.add", `{"params": {"id": 1, "n": 5}}`)
 	pause := time.NewTicker(200 * time.Millisecond)
 	defer pause.Stop()
-	for begun := time.Now(); time.Since(begun) < 8*time.Second; <-pause.C {
+	for begun := time.Now(); time.Since(begun) < 9*time.Second; <-pause.C {
 		w.state("active", tx+".touch", ``)
 	}
 	w.state("ended", tx+".commit", ``)

@@ -190,20 +190,31 @@ func (o *Operator) Remove(ctx context.Context, id string) error {
 	case len(subjects) > 1: // whoever leaves a job chooses its id
 		return fmt.Errorf("several jobs have this id: %s", strings.Join(subjects, ", "))
 	}
+	failed := o.removeFailed(ctx, id) // one that has failed a moment ago can be in both streams still
 	if found == 0 {
-		if stream, err = o.stream(ctx, api.FailedStream(o.options.Results)); err != nil {
-			return ErrNoJob
-		}
-		m, err := o.byToken(ctx, stream, o.options.Prefix+".failed.>", id)
-		if err != nil {
-			return err
-		}
-		found = m.Sequence
+		return failed
 	}
-	if err := remove(ctx, stream, found); err != nil {
-		return fmt.Errorf("remove the job: %w", err)
+	err = remove(ctx, stream, found)
+	if failed == nil && errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // whoever ran it was faster
+		return nil
 	}
-	return nil
+	return err
+}
+
+// removeFailed takes a job out of the stream of failed ones. The error is ErrNoJob where that does not hold it.
+func (o *Operator) removeFailed(ctx context.Context, id string) error {
+	stream, err := o.stream(ctx, api.FailedStream(o.options.Results))
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return ErrNoJob
+	}
+	if err != nil {
+		return err
+	}
+	m, err := o.byToken(ctx, stream, o.options.Prefix+".failed.>", id)
+	if err != nil {
+		return err
+	}
+	return remove(ctx, stream, m.Sequence)
 }
 
 // byToken finds the message whose subject ends with a job's id.
@@ -273,5 +284,8 @@ func remove(ctx context.Context, stream jetstream.Stream, sequence uint64) (err 
 			err = errors.New("JetStream does not say whether it deleted the message")
 		}
 	}()
-	return stream.DeleteMsg(ctx, sequence)
+	if err := stream.DeleteMsg(ctx, sequence); err != nil {
+		return fmt.Errorf("remove the job: %w", err)
+	}
+	return nil
 }

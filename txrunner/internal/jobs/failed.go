@@ -41,9 +41,10 @@ func (j *Jobs) ensureFailed(ctx context.Context) {
 	}
 }
 
-// keep publishes a failed job, with its result's subject, to the stream of those. Nothing waits for that: lost, it
-// can only not be tried again from there.
-func (j *Jobs) keep(one *job, result string, failure *service.Error) {
+// keep stores a failed job, with its result's subject, in the stream of those, and waits for
+// that: whoever sees the result can have the job tried again. Nothing fails with it: lost, it can only not be tried
+// again from there.
+func (j *Jobs) keep(ctx context.Context, one *job, result string, failure *service.Error) {
 	if failure.Code == service.CodeConflict && !failure.Retryable { // its id is another job's
 		return
 	}
@@ -51,7 +52,9 @@ func (j *Jobs) keep(one *job, result string, failure *service.Error) {
 	m.Header.Set(api.HeaderJob, one.key.ID)
 	m.Header.Set(api.HeaderJobSubject, one.msg.Subject())
 	m.Data = one.msg.Data()
-	if err := j.config.Requests.PublishMsg(m); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if _, err := j.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0)); err != nil {
 		j.log.Debug("a failed job is not kept", zap.String("script", one.script), zap.Error(err))
 	}
 }

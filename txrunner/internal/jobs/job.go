@@ -179,7 +179,7 @@ func (j *Jobs) fail(ctx context.Context, one *job, failure *service.Error) verdi
 	if err != nil {
 		return j.waiting(one, err)
 	}
-	j.keep(one, j.resultSubject(one), failure) // before the result, so that whoever sees that can have it tried again
+	j.keep(context.WithoutCancel(ctx), one, j.resultSubject(one), failure)
 	return j.conclude(ctx, one, reply, failure)
 }
 
