@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/internal/api"
@@ -112,9 +113,10 @@ const (
 	// one message with its headers.
 	minPulled     = 1 << 20
 	pulledHeaders = 8 << 10
-	// maxPulled is how many of them may wait. JetStream stores 64 KiB of headers with
-	// each, which take some sixteen times that when they are read.
-	maxPulled = 32
+	// maxPulled is how many of them may wait: no more of the usual 128 KiB fit anyway.
+	// JetStream stores 64 KiB of headers with each, which take some sixteen times that
+	// when they are read, and nobody sees them before.
+	maxPulled = 8
 	// pulledCost is how much memory they take when they are very small.
 	pulledCost = 4
 )
@@ -185,12 +187,24 @@ func (o *objectSource) next() error {
 	if err != nil {
 		return o.interrupted(err)
 	}
+	if headerSize(m.Headers()) > pulledHeaders {
+		return o.damaged() // an object's chunks have none
+	}
 	o.rest = m.Data()
 	_, _ = o.digest.Write(o.rest)
 	o.read += int64(len(o.rest))
 	o.last = meta.NumPending == 0
 	o.copying.progress.add(lines(o.copying.copy().Format, o.rest), len(o.rest))
 	return o.marker.check(o.rest)
+}
+
+func headerSize(h nats.Header) (n int) {
+	for name, values := range h {
+		for _, value := range values {
+			n += len(name) + len(value)
+		}
+	}
+	return n
 }
 
 func (o *objectSource) interrupted(err error) error {

@@ -452,7 +452,7 @@ func TestObjectsInTheMakingCount(t *testing.T) {
 	in.Next().Good(t)
 }
 
-// Headers of an object's chunks are not counted, so few may wait.
+// Headers of an object's chunks are not counted while they wait, so few may.
 func TestFewChunksWait(t *testing.T) {
 	t.Parallel()
 	w, store := storing(t, options{})
@@ -472,7 +472,34 @@ func TestFewChunksWait(t *testing.T) {
 		Batch    int
 		MaxBytes int `json:"max_bytes"`
 	}
-	if err := json.Unmarshal(m.Data, &pull); err != nil || pull.Batch > 32 || pull.MaxBytes < 1<<20 || pull.MaxBytes > 2<<20 {
+	if err := json.Unmarshal(m.Data, &pull); err != nil || pull.Batch > 8 || pull.MaxBytes < 1<<20 || pull.MaxBytes > 2<<20 {
 		t.Errorf("it asks for %+v, %v", pull, err)
 	}
+}
+
+// Nobody but who wants memory gives an object's chunks headers.
+func TestChunksFullOfHeaders(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	info, err := store.PutBytes(limited(t), "rows", lines(10_001, 10_011))
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(w.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunk := nats.NewMsg("$O.files.C." + info.NUID)
+	for i := range 2000 {
+		chunk.Header.Set(fmt.Sprint("h", i), "")
+	}
+	if _, err := js.PublishMsg(limited(t), chunk); err != nil {
+		t.Fatal(err)
+	}
+	a := w.Ask("copy.import", object("rows"))
+	a.Wants(t, "invalid_request")
+	if !strings.Contains(a.Error.Message, "damaged") {
+		t.Errorf("message %q", a.Error.Message)
+	}
+	harness.Equal(t, "rows", w.rows("item"), 5000) // those of before
 }
