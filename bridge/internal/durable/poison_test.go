@@ -159,7 +159,8 @@ func TestMessageThatTheServerCannotSend(t *testing.T) {
 	if got, want := gaps(all), []string{"a started", "a slot_lost"}; !slices.Equal(got, want) {
 		t.Errorf("gaps %q, want %q", got, want)
 	}
-	if n := between.failed.Load(); n != 3 {
+	// The first can come before what is confirmed has moved, and so count for another place.
+	if n := between.failed.Load(); n < 3 || n > 4 {
 		t.Errorf("the slot was given up after %d failures, want 3", n)
 	}
 	told := r.logs.FilterMessage("replication slot is lost and made anew").FilterField(zap.String("sqlstate", "XX000"))
