@@ -141,9 +141,9 @@ func (b *Bridge) channel(name string, r *event.Route) ChannelState {
 }
 
 func newGap(g *api.Gap) Gap {
-	gap := Gap{Channel: g.Channel, Reason: string(g.Reason), Until: g.Until, Dropped: event.UnknownCount}
+	gap := Gap{Channel: g.Channel, Reason: string(g.Reason), Until: api.Writable(g.Until), Dropped: event.UnknownCount}
 	if g.Since != nil {
-		gap.Since = *g.Since
+		gap.Since = api.Writable(*g.Since)
 	}
 	if g.Dropped != nil {
 		gap.Dropped = *g.Dropped

@@ -110,6 +110,7 @@ func TestCompletionInShells(t *testing.T) {
 				{"pgbridge sub tenant:4\t", "sub|tenant:42"},
 				{"pgbridge sub tw\t", "sub|two words"},
 				{"pgbridge sub h\t", "sub|" + hostile},
+				{"pgbridge sub h\taudi\t", "sub|" + hostile + "|audit"}, // behind a word that is complete
 				{"pgbridge sub p\t", "sub|p"},
 				{"pgbridge check --config pgb\t", "check|--config|pgbridge.yaml"},
 				{"pgbridge man fo\t", "man|folder"},

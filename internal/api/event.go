@@ -40,7 +40,7 @@ type CatchUp struct {
 // PostgreSQL's that is wrong can tell, become the nearest that it has.
 func (g *Gap) Body() []byte {
 	told := *g
-	told.Since, told.Until = writableOrNil(g.Since), writable(g.Until)
+	told.Since, told.Until = writableOrNil(g.Since), Writable(g.Until)
 	if g.CatchUp != nil {
 		caught := *g.CatchUp
 		caught.Since = writableOrNil(caught.Since)
@@ -53,7 +53,9 @@ func (g *Gap) Body() []byte {
 	return b
 }
 
-func writable(t time.Time) time.Time {
+// Writable is the moment itself or, where JSON does not have its year, the nearest that it
+// has.
+func Writable(t time.Time) time.Time {
 	switch t = t.UTC(); {
 	case t.Year() < 0:
 		return time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -67,7 +69,7 @@ func writableOrNil(t *time.Time) *time.Time {
 	if t == nil {
 		return nil
 	}
-	moment := writable(*t)
+	moment := Writable(*t)
 	return &moment
 }
 

@@ -16,6 +16,9 @@ BEGIN
                 FROM pg_catalog.pg_proc p WHERE p.pronamespace OPERATOR(pg_catalog.=) n.oid AND p.proowner OPERATOR(pg_catalog.<>) n.nspowner
             UNION ALL SELECT pg_catalog.format('%s', c.oid::pg_catalog.regclass), c.relowner
                 FROM pg_catalog.pg_class c WHERE c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relowner OPERATOR(pg_catalog.<>) n.nspowner
+            -- It is in no schema. Its owner could drop it, and so end durable channels.
+            UNION ALL SELECT 'the publication pgbridge', p.pubowner
+                FROM pg_catalog.pg_publication p WHERE p.pubname OPERATOR(pg_catalog.=) 'pgbridge'
         ) made
         CROSS JOIN (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) me
         WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbridge'

@@ -23,6 +23,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		"a table":                "RESET ROLE; CREATE SCHEMA pgbridge; GRANT ALL ON SCHEMA pgbridge TO :mallory; SET ROLE :mallory; CREATE TABLE pgbridge.message_id ()",
 		"a view":                 "RESET ROLE; CREATE SCHEMA pgbridge; GRANT ALL ON SCHEMA pgbridge TO :mallory; SET ROLE :mallory; CREATE VIEW pgbridge.position AS SELECT 1",
 		"a function":             "RESET ROLE; CREATE SCHEMA pgbridge; GRANT ALL ON SCHEMA pgbridge TO :mallory; SET ROLE :mallory; CREATE FUNCTION pgbridge.durable_version() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+		"the publication":        "RESET ROLE; CREATE SCHEMA pgbridge; SET ROLE :mallory; CREATE PUBLICATION pgbridge",
 		"all, in its own schema": "CREATE SCHEMA pgbridge; CREATE TABLE pgbridge.message_id (); CREATE FUNCTION pgbridge.notify(a text, b text) RETURNS void LANGUAGE sql AS ''",
 	} {
 		t.Run(what, func(t *testing.T) {

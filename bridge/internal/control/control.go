@@ -102,7 +102,11 @@ func (c *Control) AnotherHolds() bool {
 	return time.Since(time.Unix(0, c.rival.Load())) < usageFreshFor
 }
 
+// sawUsage takes what a server says, who may be none, for a part of the whole alone.
 func (c *Control) sawUsage(u float64) {
+	if !(u >= 0 && u <= 1) { // no number is neither
+		return
+	}
 	c.usage.Store(math.Float64bits(u))
 	c.usageAt.Store(time.Now().UnixNano())
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -129,4 +130,17 @@ func TestHolderIsFollowedByWhoDefers(t *testing.T) {
 	testenv.Wait(t, patience/2, "the holder to be looked at", c.AnotherHolds)
 	stop()
 	<-ended
+}
+
+// What answers may be no PostgreSQL, and who shows it writes it as JSON.
+func TestUsageThatIsNone(t *testing.T) {
+	t.Parallel()
+	var c Control
+	c.sawUsage(0.25)
+	for _, said := range []float64{math.NaN(), math.Inf(1), math.Inf(-1), -0.5, 1e300} {
+		c.sawUsage(said)
+		if usage, known := c.QueueUsage(); usage != 0.25 || !known {
+			t.Errorf("after %v the queue's usage is %v", said, usage)
+		}
+	}
 }

@@ -42,7 +42,7 @@ func (k postgresCheck) failover(ctx context.Context, standby string) {
 // standby looks at a server that may be promoted.
 func (k postgresCheck) standby(ctx context.Context, url, waitsFor string) {
 	const what = "durable: standby"
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connectStandby(ctx, url)
 	if err != nil {
 		k.fail(what, "%s", postgres.Reason(err))
 		return
@@ -64,6 +64,21 @@ func (k postgresCheck) standby(ctx context.Context, url, waitsFor string) {
 	default:
 		k.ok(what, "the slot follows")
 	}
+}
+
+// connectStandby connects as the daemon does, which believes a server nothing that no
+// server says, and takes a standby.
+func connectStandby(ctx context.Context, url string) (*pgx.Conn, error) {
+	settings, err := postgres.Parse(url, postgres.Options{})
+	if err != nil {
+		return nil, err
+	}
+	config, err := settings.ConnConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	config.ValidateConnect = nil
+	return pgx.ConnectConfig(ctx, config)
 }
 
 // standbySettings are what a slot needs to follow to a standby.

@@ -1,6 +1,10 @@
 package check
 
 import (
+	"bytes"
+	"io"
+	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -29,5 +33,30 @@ func TestStandbysThatTheSlotDoesNotFollowTo(t *testing.T) {
 	unseen.conninfo = ""
 	if faults := unseen.faults(""); faults != nil {
 		t.Errorf("faults %q of what cannot be seen", faults)
+	}
+}
+
+// A standby, or whoever sits on the link to it, is believed no more than a primary:
+// memory is taken for what has come.
+func TestStandbyThatClaimsGigabytes(t *testing.T) { // not parallel: it measures the process
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+			_, _ = conn.Write([]byte("S\x3f\xff\xff\xff"))
+			_, _ = io.CopyN(io.Discard, conn, 8)
+			conn.Close()
+		}
+	}()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var out bytes.Buffer
+	postgresCheck{report: &report{out: &out}}.standby(t.Context(), "postgres://a:b@"+l.Addr().String()+"/x?sslmode=disable", "")
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 || !strings.Contains(out.String(), "FAIL") {
+		t.Errorf("it took %d bytes and printed %s", took, &out)
 	}
 }

@@ -102,12 +102,12 @@ func barLine(done, total int64, took time.Duration, unit string, columns int) st
 	if total <= 0 {
 		return cut(fmt.Sprintf("%s%s, %s/s", amount(done), suffix, amount(rate)), columns-1)
 	}
-	done = min(done, total) // the file may have grown
+	done = max(0, min(done, total)) // the file may have grown, and of an object anybody can say anything
 	left := "?"
 	if rate > 0 {
 		left = (time.Duration((total-done)/rate) * time.Second).String()
 	}
-	text := fmt.Sprintf("%3d%%  %s of %s%s, %s/s, %s left", done*100/total, amount(done), amount(total), suffix, amount(rate), left)
+	text := fmt.Sprintf("%3d%%  %s of %s%s, %s/s, %s left", int(100*share(done, total)), amount(done), amount(total), suffix, amount(rate), left)
 	return cut(drawn(done, total, columns-1-len("[] ")-len(text))+text, columns-1)
 }
 
@@ -118,9 +118,11 @@ func drawn(done, total int64, places int) string {
 	if width < barLeast {
 		return ""
 	}
-	filled := int(done * int64(width) / total)
+	filled := int(share(done, total) * float64(width))
 	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", width-filled) + "] "
 }
+
+func share(done, total int64) float64 { return float64(done) / float64(total) }
 
 // Bytes writes a size for people.
 func Bytes(n int64) string {

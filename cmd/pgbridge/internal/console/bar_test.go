@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ func TestBarLine(t *testing.T) {
 		{2_500_000, 0, 2 * time.Second, "2.5 MB, 1.2 MB/s"},
 		{0, 1000, time.Second, "[" + strings.Repeat(".", barWidth) + "]   0%  0 B of 1.0 kB, 0 B/s, ? left"},
 		{500, 1000, time.Second, "[" + strings.Repeat("#", 15) + strings.Repeat(".", 15) + "]  50%  500 B of 1.0 kB, 500 B/s, 1s left"},
+		{-500, 1000, time.Second, "[" + strings.Repeat(".", barWidth) + "]   0%  0 B of 1.0 kB, -500 B/s, ? left"},
+		{math.MaxInt64 / 2, math.MaxInt64, 1e9 * time.Second, "[" + strings.Repeat("#", 15) + strings.Repeat(".", 15) + "]  50%  4611686.0 TB of 9223372.0 TB, 4.6 GB/s, 277777h46m40s left"},
 		{2000, 1000, time.Second, "[" + strings.Repeat("#", barWidth) + "] 100%  1.0 kB of 1.0 kB, 2.0 kB/s, 0s left"},
 	} {
 		if got := barLine(tt.done, tt.total, tt.took, "", 0); got != tt.want {

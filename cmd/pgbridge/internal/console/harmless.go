@@ -4,11 +4,15 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // Shown is what results are written to that are not made for people: w itself, or,
 // where people read them all the same, a writer that shows the characters which their
-// terminal would obey as \x1b or, within JSON, in a form that means the same.
+// terminal would obey, or which change the order of others, as \x1b or, within JSON, in
+// a form that means the same.
 func Shown(w io.Writer, people bool) io.Writer {
 	if !people {
 		return w
@@ -16,42 +20,34 @@ func Shown(w io.Writer, people bool) io.Writer {
 	return &harmless{out: w}
 }
 
-// harmless shows control characters but line breaks and tabs. Those of ISO 6429's
-// second set take two bytes in UTF-8, which can come in two writes.
+// harmless shows all that is no visible character but line ends and tabs. What is no
+// end of a line, or the beginning of a character, can be known only from the next write.
 type harmless struct {
 	out  io.Writer
-	held bool // the first byte of what may be one
+	held []byte // what has no meaning yet
 }
-
-const (
-	// Control characters from U+0080 to U+009F are this byte and another one.
-	leadingControl = 0xc2
-	del            = 0x7f
-)
 
 // Write says that it has written everything, or why it has not.
 func (h *harmless) Write(b []byte) (int, error) {
 	var shown bytes.Buffer
-	for _, c := range b {
-		if h.held {
-			h.held = false
-			if c >= 0x80 && c < 0xa0 {
-				fmt.Fprintf(&shown, `\u00%02x`, c)
-				continue
-			}
-			shown.WriteByte(leadingControl)
-		}
+	rest := append(h.held, b...)
+	for len(rest) > 0 && utf8.FullRune(rest) && (rest[0] != '\r' || len(rest) > 1) {
+		r, size := utf8.DecodeRune(rest)
+		end := r == '\r' && rest[1] == '\n' // alone it would have what follows hide what is there
 		switch {
-		case c == leadingControl:
-			h.held = true
-		case c == '\n' || c == '\t' || c == '\r' || c >= ' ' && c != del:
-			shown.WriteByte(c)
-		case c == del:
-			shown.WriteString(`\u007f`)
+		case r == utf8.RuneError && size == 1, r < ' ' && r != '\n' && r != '\t' && !end:
+			fmt.Fprintf(&shown, `\x%02x`, rest[0])
+		case r < ' ', r == ' ', unicode.IsGraphic(r):
+			shown.Write(rest[:size])
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&shown, `\u%04x\u%04x`, high, low)
 		default:
-			fmt.Fprintf(&shown, `\x%02x`, c)
+			fmt.Fprintf(&shown, `\u%04x`, r)
 		}
+		rest = rest[size:]
 	}
+	h.held = bytes.Clone(rest)
 	if _, err := h.out.Write(shown.Bytes()); err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/nats-io/nats.go"
 
@@ -12,13 +13,14 @@ import (
 )
 
 // hostile has what terminals obey: an escape sequence, the same begun by one character
-// of ISO 6429's second set, and an erase character.
-const hostile = "\x1b]52;c;cm0=\a\u009b2J\x7f"
+// of ISO 6429's second set, an erase character, the way back to the beginning of the line,
+// and characters that turn the order of others.
+const hostile = "\x1b]52;c;cm0=\a\u009b2J\x7f\rx\u202ey\u2066z\U000e0041"
 
 // obeyed returns the first character of a text that a terminal would obey.
 func obeyed(text string) string {
 	for _, r := range text {
-		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 || unicode.Is(unicode.Cf, r) {
 			return string(r)
 		}
 	}
@@ -28,11 +30,13 @@ func obeyed(text string) string {
 func TestShown(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
-		"a\tb\r\nGröße 漢字 £\n": "a\tb\r\nGröße 漢字 £\n",
-		hostile:                `\x1b]52;c;cm0=\x07\u009b2J\u007f`,
-		"\xc2":                 "",
-		"\xc2x":                "\xc2x",
-		"\xc2\xc2\x9b":         "\xc2\\u009b",
+		"a\tb\r\nGröße 漢字 £\n":    "a\tb\r\nGröße 漢字 £\n",
+		hostile:                   `\x1b]52;c;cm0=\x07\u009b2J\u007f\x0dx\u202ey\u2066z\udb40\udc41`,
+		"\xc2":                    "",
+		"\xc2x":                   `\xc2x`,
+		"\xc2\xc2\x9b":            `\xc2\u009b`,
+		"a\x9b2J\xf0\x9f\x98\x80": `a\x9b2J` + "\U0001f600",
+		"a\r\rb\r\n":              `a\x0d\x0db` + "\r\n",
 	} {
 		for _, size := range []int{1, 2, 1000} {
 			var out strings.Builder
@@ -85,7 +89,7 @@ func TestNothingIsObeyed(t *testing.T) {
 		"a list":   func() error { return Columns(&out, [][]string{{Kind(d.Info), hostile}}) },
 		"an event": func() error { return Messages{Out: &out}.Print(m, false) },
 		"a table": func() error {
-			return Table(&out, client.Result{Columns: d.Columns, Rows: []client.Row{{[]byte(`"\u001b\u009b"`)}}}, 0)
+			return Table(&out, client.Result{Columns: d.Columns, Rows: []client.Row{{[]byte(`"\u001b\u009b\u202e"`)}}}, 0)
 		},
 		"an error": func() error {
 			(&Replies{Notes: &out}).PrintError(&client.Error{Code: client.Code(hostile), Message: hostile, Detail: hostile, SQLState: hostile})

@@ -65,3 +65,15 @@ func TestARepliedErrorCannotDriveTheTerminal(t *testing.T) {
 		t.Errorf("printed %q", notes.String())
 	}
 }
+
+// Whoever answers in pgbridge's stead may send any number of values.
+func TestRowsThatAreNone(t *testing.T) {
+	t.Parallel()
+	for _, row := range []client.Row{{}, {[]byte("1")}, {[]byte("1"), []byte("2"), []byte("3")}} {
+		p := &Replies{Out: &bytes.Buffer{}, Notes: &bytes.Buffer{}, Form: CSV}
+		result := client.Result{Columns: []client.Column{{Name: "a"}, {Name: "b"}}, Rows: []client.Row{{[]byte("1"), []byte("2")}, row}}
+		if err := p.Print(&client.Reply{Results: []client.Result{result}}); err == nil {
+			t.Errorf("a row of %d values is written as one of 2", len(row))
+		}
+	}
+}

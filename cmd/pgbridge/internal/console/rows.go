@@ -99,6 +99,9 @@ func NewCSV(out io.Writer, columns []client.Column) (*CSVWriter, error) {
 
 // Write writes one row; an earlier one may wait for the next.
 func (w *CSVWriter) Write(row client.Row) error {
+	if len(row) != len(w.texts) {
+		return fmt.Errorf("read a row: it has %d values, and there are %d columns", len(row), len(w.texts))
+	}
 	for i, value := range row {
 		w.texts[i] = csvText(value)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pgbridge/pgbridge/client"
+	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/console"
 )
 
 const (
@@ -81,10 +82,12 @@ func candidates(ctx context.Context, c *client.Client, scripts, done []string) [
 	return all
 }
 
-// beginning are those of the words that begin as one does, in order.
+// beginning are those of the words that begin as one does, in order, and hold nothing
+// that the terminal would obey or that would make several words of one: whoever answers
+// in pgbridge's stead chooses them.
 func beginning(words []string, as string) (all []string) {
 	for _, w := range words {
-		if strings.HasPrefix(w, as) {
+		if strings.HasPrefix(w, as) && console.Printable(w) == w && !strings.ContainsAny(w, " '\"\\") {
 			all = append(all, w)
 		}
 	}

@@ -184,24 +184,29 @@ func complete(c *cobra.Command, name string, flag *kong.Flag) {
 // Script writes the completion of a shell: bash, zsh or fish.
 func Script(app *kong.Application, shell string, out io.Writer) error {
 	root := tree(app, nil)
+	var script strings.Builder
 	switch shell {
 	case "bash":
-		var script strings.Builder
-		if err := root.GenBashCompletionV2(&script, true); err != nil {
-			return err
-		}
-		text, err := freestanding(script.String())
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(out, text)
-		return err
+		return written(out, &script, root.GenBashCompletionV2(&script, true), freestanding)
 	case "zsh":
 		return root.GenZshCompletion(out)
 	case "fish":
-		return root.GenFishCompletion(out, true)
+		return written(out, &script, root.GenFishCompletion(&script, true), harmless)
 	}
 	return fmt.Errorf("there is no completion for %q", shell)
+}
+
+// written writes cobra's script, unless that has failed, as it is to be changed.
+func written(out io.Writer, script fmt.Stringer, err error, change func(string) (string, error)) error {
+	if err != nil {
+		return err
+	}
+	text, err := change(script.String())
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, text)
+	return err
 }
 
 // Asks reports whether a shell's completion is asking.

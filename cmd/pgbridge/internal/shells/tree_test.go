@@ -48,3 +48,24 @@ func offered(t *testing.T, app *kong.Kong, named []string) []string {
 	lines := strings.Split(out.String(), "\n")
 	return lines[:len(lines)-2]
 }
+
+// What is complete on the line is no code: fish has taken its quotes off.
+func TestFishRunsNoWord(t *testing.T) {
+	t.Parallel()
+	app, err := kong.New(&struct{}{}, kong.Name("pgbridge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script strings.Builder
+	if err := Script(app.Model, "fish", &script); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(script.String(), "$args[2..-1]"); got != 1 || !strings.Contains(script.String(), "(string escape -- $args[2..-1] |") {
+		t.Errorf("the words stand in the script %d times, and not only where they are quoted", got)
+	}
+	for _, other := range []string{"", "$args[2..-1]", cobrasArgs + cobrasArgs} {
+		if _, err := harmless(other); err == nil {
+			t.Errorf("%q is taken for cobra's script", other)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/api/status"
 )
 
@@ -70,7 +71,7 @@ func replicas(ctx context.Context, nc *nats.Conn, prefix string) []Replica {
 
 func newReplica(said *status.Replica) Replica {
 	r := Replica{
-		Replica: word(said.Replica), Version: word(said.Version), State: word(said.State), StartedAt: said.StartedAt.UTC(),
+		Replica: word(said.Replica), Version: word(said.Version), State: word(said.State), StartedAt: api.Writable(said.StartedAt),
 		Problems: []string{}, Transactions: said.Open,
 	}
 	for _, p := range said.Problems[:min(len(said.Problems), maxProblems)] {

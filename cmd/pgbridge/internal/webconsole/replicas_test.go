@@ -55,6 +55,15 @@ func TestForgedReplicasAreBounded(t *testing.T) {
 			}
 			return nil
 		}, func(all []Replica) bool { return len(all) == maxReplicas }},
+		{"a moment that JSON does not have in UTC", func(m *nats.Msg) error {
+			if err := m.Respond([]byte(`{"replica": "a", "started_at": "9999-12-31T23:59:59-23:59"}`)); err != nil {
+				return err
+			}
+			return m.Respond([]byte(`{"replica": "b", "started_at": "0000-01-01T00:00:00+23:59"}`))
+		}, func(all []Replica) bool {
+			_, err := json.Marshal(all)
+			return len(all) == 2 && err == nil
+		}},
 		{"no answer of a replica's", func(m *nats.Msg) error {
 			return m.Respond([]byte(`{"replica": 7}`))
 		}, func(all []Replica) bool { return len(all) == 0 }},
