@@ -51,7 +51,7 @@ func TestPermissionsAreEnough(t *testing.T) {
 	d.run(t, "check", "-c", d.config)
 	serve(t, d.program, d.config)
 	awaitPublishing(t, d.web+"/readyz")
-	makeConsumers(t, d.url)
+	makeConsumers(t, d.url, "nats.conf")
 	readerHearsWriter(t, d.url)
 	cashierRuns(t, d.url)
 	clerkGetsResults(t, d.url)
@@ -62,6 +62,7 @@ func TestPermissionsAreEnough(t *testing.T) {
 	nobodyForges(t, d.url)
 	nobodyHasNATSAct(t, d)
 	nobodyHasItCutOff(t, d)
+	nobodyHasStreamsDeleted(t, d)
 }
 
 // deploy makes a database as role.sql says, a NATS server, with more in its
@@ -195,23 +196,21 @@ func readerHearsWriter(t *testing.T, url string) {
 		if m.Subject != want { // as a push consumer has it
 			t.Errorf("read %s, want %s", m.Subject, want)
 		}
-		if err := m.Ack(); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
-// makeConsumers makes what nats.conf has an administrator make.
-func makeConsumers(t *testing.T, url string) {
+// makeConsumers makes what a file has an administrator make.
+func makeConsumers(t *testing.T, url, conf string) {
 	t.Helper()
 	admin, _ := client(t, url, "admin")
 	js, err := admin.JetStream()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, make := range regexp.MustCompile(`(?s)nats consumer add (\w+) (\w+) --target (\S+) \\\n#\s+(?:--filter "(\S+)" )?--deliver`).FindAllStringSubmatch(file(t, "nats.conf"), -1) {
+	for _, make := range regexp.MustCompile(`(?s)nats consumer add (\w+) (\w+) --target (\S+) \\\n#\s+(?:--filter "(\S+)" )?--deliver all --ack (\w+)`).FindAllStringSubmatch(file(t, conf), -1) {
+		acknowledged := map[string]nats.AckPolicy{"none": nats.AckNonePolicy, "explicit": nats.AckExplicitPolicy}[make[5]]
 		_, err := js.AddConsumer(make[1], &nats.ConsumerConfig{
-			Durable: make[2], DeliverSubject: make[3], FilterSubject: make[4], AckPolicy: nats.AckExplicitPolicy,
+			Durable: make[2], DeliverSubject: make[3], FilterSubject: make[4], AckPolicy: acknowledged,
 		})
 		if err != nil {
 			t.Fatalf("make the consumer %s: %v", make[2], err)
@@ -354,6 +353,8 @@ func nobodyForges(t *testing.T, url string) {
 		{"reader", "pgbridge.event.orders"},
 		{"reader", "pgbridge.notify.orders"},
 		{"reader", "$JS.API.STREAM.DELETE.PGBRIDGE_EVENTS"},
+		{"reader", "$JS.ACK.PGBRIDGE_EVENTS.reader.1.1.1.1.0"},
+		{"clerk", "$JS.ACK.PGBRIDGE_RESULTS.clerk.1.1.1.1.0"},
 		{"writer", "pgbridge.gap.orders"},
 		{"writer", "pgbridge.notify.live"},
 		{"pgbridge", "pgbridge.notify.orders"},

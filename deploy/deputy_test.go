@@ -79,6 +79,61 @@ func nobodyHasNATSAct(t *testing.T, d deployment) {
 	}
 }
 
+// nobodyHasStreamsDeleted has NATS answer what clients send to streams, and acknowledge
+// of them, where JetStream's API takes requests.
+func nobodyHasStreamsDeleted(t *testing.T, d deployment) {
+	t.Helper()
+	const events, results = "PGBRIDGE_EVENTS", "PGBRIDGE_RESULTS"
+	admin, _ := client(t, d.url, "admin")
+	js, err := jetstream.New(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := messages(t, js, events)
+	for _, one := range []struct{ user, stream, delivered string }{
+		{"reader", events, "_INBOX.reader.events"},
+		{"clerk", results, "_INBOX.clerk.results"},
+	} {
+		nc, _ := client(t, d.url, one.user)
+		stored, err := nc.SubscribeSync(one.delivered)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if one.user == "clerk" {
+			err = nc.PublishRequest("pgbridge.job.run.transfer", "$JS.API.STREAM.PURGE."+events, []byte(transfer))
+		} else if err = nc.Flush(); err == nil {
+			ask(t, admin, "pgbridge.notify.orders", "one more", "{}")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		delivered, err := stored.NextMsg(patience)
+		if err != nil {
+			t.Fatalf("%s reads: %v", one.user, err)
+		}
+		if err := nc.PublishRequest(delivered.Reply, "$JS.API.STREAM.DELETE."+one.stream, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil { // what it had NATS send comes before the admin's next request
+			t.Fatal(err)
+		}
+	}
+	if after := messages(t, js, events); after <= before {
+		t.Errorf("the stream %s had %d messages before, and one more, and has %d", events, before, after)
+	}
+	messages(t, js, results)
+}
+
+// messages is how many a stream has, which has to be there.
+func messages(t *testing.T, js jetstream.JetStream, name string) uint64 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), name)
+	if err != nil {
+		t.Fatalf("the stream %s: %v", name, err)
+	}
+	return s.CachedInfo().State.Msgs
+}
+
 // nobodyHasItCutOff has a client ask for chunks at a reply subject that is nearly as
 // long as a line to nats-server may be. With the chunk's own it would be longer, and end
 // the connection of everybody's transactions.
@@ -117,6 +172,8 @@ func TestAccounts(t *testing.T) {
 	shopUsesATransaction(t, shop)
 	copyAcrossAccounts(t, shop)
 
+	makeConsumers(t, d.url, "nats-accounts.conf")
+	shopReadsTheStream(t, d, shop)
 	shopAttacks(t, d, shop)
 	lab, _ := client(t, d.url, "lab")
 	for _, subject := range []string{"pgbridge.run.transfer", "pgbridge.as.SHOP.run.transfer", "pgbridge.tx.x.y.commit"} {
@@ -137,6 +194,35 @@ func shopUsesATransaction(t *testing.T, shop *nats.Conn) {
 		t.Fatalf("run in a transaction: %v, %v", answer, err)
 	}
 	ask(t, shop, begun.Tx+".commit", "", "{}")
+}
+
+// shopReadsTheStream has a team acknowledge what it was delivered, where the answer
+// comes back to it, and once more where the answer would delete the stream.
+func shopReadsTheStream(t *testing.T, d deployment, shop *nats.Conn) {
+	t.Helper()
+	admin, _ := client(t, d.url, "admin")
+	js, err := jetstream.New(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := shop.SubscribeSync("pgbridge.stored.SHOP")
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := stored.NextMsg(patience)
+	if err != nil {
+		t.Fatalf("read a stored event: %v", err)
+	}
+	if answer, err := shop.Request(event.Reply, []byte("+ACK"), patience); err != nil || len(answer.Data) > 0 {
+		t.Errorf("acknowledge a stored event: %v, %v", answer, err)
+	}
+	if err := shop.PublishRequest(event.Reply, "$JS.API.STREAM.DELETE.PGBRIDGE_EVENTS", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := shop.Request(event.Reply, nil, patience); err != nil { // behind it
+		t.Error(err)
+	}
+	messages(t, js, "PGBRIDGE_EVENTS")
 }
 
 func copyAcrossAccounts(t *testing.T, shop *nats.Conn) {
