@@ -56,10 +56,13 @@ type Settings struct {
 	Buckets              []string
 }
 
+// mostListed is far more than a list of scripts has, in bytes.
+const mostListed = 64 << 20
+
 // Scripts lists all scripts, in the order of their names.
 func (c *Client) Scripts(ctx context.Context) ([]ScriptInfo, error) {
 	var all []ScriptInfo
-	for after := ""; ; {
+	for after, bytes := "", 0; ; {
 		m, err := c.exchange(ctx, request.Request{Subject: c.subject("describe"), Body: describe.Request{After: after}, Repeatable: true})
 		if err != nil {
 			return nil, err
@@ -74,8 +77,8 @@ func (c *Client) Scripts(ctx context.Context) ([]ScriptInfo, error) {
 		if list.Next == "" {
 			return all, nil
 		}
-		if list.Next <= after { // or this would never end
-			return nil, errors.New("the list of scripts does not go on: something else than pgbridge has answered")
+		if bytes += len(m.Data); list.Next <= after || bytes > mostListed { // or this would never end
+			return nil, errors.New("the list of scripts does not go on, or does not end: something else than pgbridge has answered")
 		}
 		after = list.Next
 	}

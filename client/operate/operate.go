@@ -12,6 +12,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -91,11 +92,19 @@ type Transaction struct {
 	PID       uint32    `json:"pid"`        // of its backend
 }
 
-// replicaPause is how long after an answer another replica's is waited for.
-const replicaPause = 300 * time.Millisecond
+const (
+	// replicaPause is how long after an answer another replica's is waited for.
+	replicaPause = 300 * time.Millisecond
+	// Anybody may answer, without end: so long after the first one answers are taken, so
+	// many, and so many bytes of them.
+	replicasWithin = 2 * time.Second
+	mostReplicas   = 256
+	mostBytes      = 16 << 20
+)
 
 // Status asks every replica what it does, and returns what those say that answer
-// within a moment of each other, the first one to answer first. Where nobody listens
+// within a moment of each other, the first one to answer first. What is no replica's
+// answer counts only where there is no other. Where nobody listens
 // the error is nats.ErrNoResponders; where nobody answers before ctx ends it holds the
 // context's cause.
 func (o *Operator) Status(ctx context.Context) ([]Replica, error) {
@@ -105,37 +114,52 @@ func (o *Operator) Status(ctx context.Context) ([]Replica, error) {
 		return nil, fmt.Errorf("subscribe %s: %w", inbox, err)
 	}
 	defer func() { _ = sub.Unsubscribe() }()
+	if err := sub.SetPendingLimits(mostReplicas, mostBytes); err != nil {
+		return nil, fmt.Errorf("subscribe %s: %w", inbox, err)
+	}
 	to := o.options.Prefix + ".status"
 	if err := o.nc.PublishRequest(to, inbox, nil); err != nil {
 		return nil, fmt.Errorf("publish %s: %w", to, err)
 	}
-	var all []Replica
-	for {
-		m, err := nextAnswer(ctx, sub, len(all) > 0)
-		switch {
-		case err != nil && len(all) > 0 && ctx.Err() == nil:
-			return all, nil
-		case err != nil:
-			return nil, fmt.Errorf("ask %s: %w", to, err)
-		}
-		var r Replica
-		if err := read(m, &r); err != nil {
-			return nil, err
-		}
-		all = append(all, r)
+	m, err := nextAnswer(ctx, sub)
+	if err != nil {
+		return nil, fmt.Errorf("ask %s: %w", to, err)
 	}
+	all, unread := []Replica(nil), error(nil)
+	until, cancel := context.WithTimeout(ctx, replicasWithin)
+	defer cancel()
+	for n, bytes := 0, 0; err == nil && n < mostReplicas && bytes < mostBytes; n++ {
+		var r Replica
+		if failed := read(m, &r); failed == nil {
+			all = append(all, r)
+		} else {
+			unread = failed
+		}
+		bytes += len(m.Data)
+		m, err = oneMore(until, sub)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("ask %s: %w", to, context.Cause(ctx))
+	case len(all) == 0:
+		return nil, unread
+	}
+	return all, nil
 }
 
-// nextAnswer waits for the first answer as long as ctx allows, for a further one a
-// moment.
-func nextAnswer(ctx context.Context, sub *nats.Subscription, further bool) (*nats.Msg, error) {
-	limited := ctx
-	if further {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeout(ctx, replicaPause)
-		defer cancel()
+// oneMore waits a moment for a further answer.
+func oneMore(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, replicaPause)
+	defer cancel()
+	return nextAnswer(ctx, sub)
+}
+
+// nextAnswer waits for an answer as long as ctx allows.
+func nextAnswer(ctx context.Context, sub *nats.Subscription) (*nats.Msg, error) {
+	m, err := sub.NextMsgWithContext(ctx)
+	for errors.Is(err, nats.ErrSlowConsumer) { // some were dropped
+		m, err = sub.NextMsgWithContext(ctx)
 	}
-	m, err := sub.NextMsgWithContext(limited)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -155,7 +179,7 @@ type Channel struct {
 func (o *Operator) Channels(ctx context.Context) ([]Channel, error) {
 	var all []Channel
 	to := o.options.Prefix + ".channels"
-	for after := ""; ; {
+	for after, bytes := "", 0; ; {
 		body, err := json.Marshal(map[string]string{"after": after})
 		if err != nil {
 			return nil, fmt.Errorf("encode the request %s: %w", to, err)
@@ -177,6 +201,9 @@ func (o *Operator) Channels(ctx context.Context) ([]Channel, error) {
 		all = append(all, list.Channels...)
 		if list.Next <= after {
 			return all, nil
+		}
+		if bytes += len(m.Data); bytes > mostBytes { // or this might never end
+			return nil, fmt.Errorf("ask %s: the list of channels does not end: something else than pgbridge has answered", to)
 		}
 		after = list.Next
 	}

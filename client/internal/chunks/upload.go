@@ -19,6 +19,9 @@ import (
 // roomForHeaders is what a chunk has besides its data.
 const roomForHeaders = 128
 
+// mostChunk is the largest message that a nats-server can be made to take.
+const mostChunk = 64 << 20
+
 // mostUnanswered is how many chunks a server lets be unanswered, whatever their
 // size.
 const mostUnanswered = 16384
@@ -33,10 +36,7 @@ const mostUnanswered = 16384
 func (l *Link) Upload(ctx context.Context, o api.CopyOpening, from io.Reader, progress func(int64)) (api.CopySummary, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	size := max(1, o.ChunkBytes)
-	if most := int(l.config.Conn.MaxPayload()); most > 0 {
-		size = max(1, min(size, most-roomForHeaders))
-	}
+	size := chunkSize(o.ChunkBytes, l.config.Conn.MaxPayload())
 	u := &upload{Link: l, opening: o, progress: progress, pieces: readPieces(ctx, from, size)}
 	digest := sha256.New()
 	buffer := make([]byte, 0, size)
@@ -55,6 +55,16 @@ func (l *Link) Upload(ctx context.Context, o api.CopyOpening, from io.Reader, pr
 		}
 	}
 	return u.end(ctx, api.FormatDigest(digest))
+}
+
+// chunkSize is how large chunks are that are asked for, where a message has at most so
+// many bytes. Both are others' word, for which no memory is taken beyond what can be.
+func chunkSize(asked int, maxPayload int64) int {
+	size := min(asked, mostChunk)
+	if maxPayload > 0 {
+		size = min(size, int(min(maxPayload, mostChunk))-roomForHeaders)
+	}
+	return max(1, size)
 }
 
 // upload is the state of one.

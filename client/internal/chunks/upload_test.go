@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -200,5 +201,22 @@ func TestDownloadNoticesWhatIsWrong(t *testing.T) {
 				t.Errorf("Download() = %v", err)
 			}
 		})
+	}
+}
+
+// An answer, and a server, can say any size.
+func TestChunkSize(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		asked      int
+		maxPayload int64
+		want       int
+	}{
+		{1000, 1 << 20, 1000}, {1 << 20, 1 << 20, 1<<20 - roomForHeaders}, {1000, 0, 1000},
+		{-1, 1 << 20, 1}, {1000, 100, 1}, {math.MaxInt, math.MaxInt64, mostChunk - roomForHeaders}, {math.MaxInt, -1, mostChunk},
+	} {
+		if got := chunkSize(tt.asked, tt.maxPayload); got != tt.want {
+			t.Errorf("chunkSize(%d, %d) = %d, want %d", tt.asked, tt.maxPayload, got, tt.want)
+		}
 	}
 }

@@ -25,20 +25,21 @@ func KnownAs(host string, hosts []string) bool {
 }
 
 // SameSite refuses what a browser asks for because another site told it to, but for
-// links to a page. Programs that are no browsers do not say.
-func SameSite(h http.Header) bool {
+// links to a page. A link to a profile or a stream would have it made. Programs that are
+// no browsers do not say.
+func SameSite(h http.Header, page bool) bool {
 	switch h.Get("Sec-Fetch-Site") {
 	case "", "same-origin", "none":
 		return true
 	}
-	return h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document"
+	return page && h.Get("Sec-Fetch-Mode") == "navigate" && h.Get("Sec-Fetch-Dest") == "document"
 }
 
 // guarded refuses browsers that ask on behalf of other sites, or by a name that anybody
 // may have given this address.
 func guarded(next http.HandlerFunc) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
-		if !KnownAs(r.Host, nil) || !SameSite(r.Header) {
+		if !KnownAs(r.Host, nil) || !SameSite(r.Header, false) {
 			http.Error(rw, "Ask by an address or as localhost, and from no other site.", http.StatusForbidden)
 			return
 		}

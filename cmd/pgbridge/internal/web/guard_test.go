@@ -31,6 +31,8 @@ func TestProfilesAreForPrograms(t *testing.T) {
 		r.Host = tt.host
 		if tt.site != "" {
 			r.Header.Set("Sec-Fetch-Site", tt.site)
+			r.Header.Set("Sec-Fetch-Mode", "navigate") // a link, or a page that sends its reader there
+			r.Header.Set("Sec-Fetch-Dest", "document")
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

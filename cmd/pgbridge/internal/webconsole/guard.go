@@ -25,7 +25,7 @@ func (c *Console) guard(next http.Handler) http.Handler {
 		switch {
 		case !web.KnownAs(r.Host, c.config.Hosts):
 			http.Error(rw, "The console is not known by this name. Ask by an address or as localhost, or name it in console.hosts.", http.StatusMisdirectedRequest)
-		case !web.SameSite(r.Header):
+		case !web.SameSite(r.Header, r.URL.Path == "/"):
 			http.Error(rw, "The console answers no other site.", http.StatusForbidden)
 		default:
 			next.ServeHTTP(rw, r)

@@ -77,16 +77,18 @@ func TestLookIsShared(t *testing.T) {
 		return n, ctx.Err()
 	})
 	var all sync.WaitGroup
-	for range 100 {
-		all.Go(func() {
-			gone, cancel := context.WithCancel(t.Context())
-			cancel() // who went away does not take the others' answer along
-			if n, err := l.get(gone); n != 1 || err != nil {
-				t.Errorf("look %d: %v", n, err)
-			}
-		})
+	get := func(ctx context.Context) {
+		if n, err := l.get(ctx); n != 1 || err != nil {
+			t.Errorf("look %d: %v", n, err)
+		}
 	}
+	first, leave := context.WithCancel(t.Context())
+	all.Go(func() { get(first) })
 	<-begun
+	leave() // who goes away does not take the others' answer along
+	for range 100 {
+		all.Go(func() { get(t.Context()) })
+	}
 	close(found)
 	all.Wait()
 	l.at = l.at.Add(-time.Hour)
@@ -110,7 +112,7 @@ func TestLooksAtScriptsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		d := &details{known: map[string]*detail{}, find: func(_ context.Context, name string) (txrunner.ScriptState, bool) {
+		d := &details{turn: make(turn, 1), known: map[string]*detail{}, find: func(_ context.Context, name string) (txrunner.ScriptState, bool) {
 			asked++
 			return txrunner.ScriptState{}, name != "none"
 		}}

@@ -3,7 +3,6 @@ package webconsole
 import (
 	"context"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/pgbridge/pgbridge/bridge"
@@ -35,7 +34,7 @@ func newLooks(c Config) looks {
 		slots:    newLook(2*refresh, c.Bridge.LookAtSlots),
 		backlog:  newLook(2*refresh, func(ctx context.Context) (*txrunner.JobsState, error) { return c.Runner.LookAtJobs(ctx) }),
 		replicas: newLook(3*refresh, func(ctx context.Context) ([]Replica, error) { return replicas(ctx, c.Requests, c.Prefix), nil }),
-		details:  &details{find: c.Runner.LookAtScript, known: map[string]*detail{}},
+		details:  &details{find: c.Runner.LookAtScript, turn: make(turn, 1), known: map[string]*detail{}},
 	}
 }
 
@@ -50,7 +49,7 @@ const (
 type details struct {
 	find func(ctx context.Context, name string) (txrunner.ScriptState, bool)
 
-	mu    sync.Mutex // guards known, and is held while PostgreSQL is asked
+	turn  turn // guards known, and is taken while PostgreSQL is asked
 	known map[string]*detail
 }
 
@@ -61,8 +60,10 @@ type detail struct {
 
 // of returns what there is to know of a script.
 func (d *details) of(ctx context.Context, name string) (txrunner.ScriptState, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	if err := d.turn.take(ctx); err != nil {
+		return txrunner.ScriptState{}, err
+	}
+	defer d.turn.pass()
 	maps.DeleteFunc(d.known, func(_ string, one *detail) bool { return time.Since(one.at) >= detailsFor })
 	if one := d.known[name]; one != nil {
 		return one.value, nil
