@@ -17,8 +17,8 @@ type SubscribeOptions struct {
 	Channels []string
 	// Subjects are further ones, of channels that have a subject of their own.
 	Subjects []string
-	// Buffer is how many events may wait to be taken; 0: 65,536. More are dropped,
-	// and a gap says so.
+	// Buffer is how many events may wait to be taken, whatever their size; 0: 65,536.
+	// More are dropped, and a gap says so.
 	Buffer int
 }
 

@@ -36,10 +36,10 @@ func Run(ctx context.Context, c *config.Config, offline bool, standby string, ou
 func (r *report) configuration(c *config.Config) {
 	r.heading("Configuration: ok")
 	for _, g := range c.Given() {
-		fmt.Fprintf(r.out, "        %-32s %s  (%s)\n", g.Key, g.Value, g.Origin)
+		r.detail(g.Key, fmt.Sprintf("%s  (%s)", g.Value, g.Origin))
 	}
 	for _, name := range c.ChannelNames() {
-		fmt.Fprintf(r.out, "        %-32s %s\n", "channels."+name, describeChannel(c, name))
+		r.detail("channels."+name, describeChannel(c, name))
 	}
 }
 

@@ -32,5 +32,8 @@ func New(w io.Writer, form, level string) *zap.Logger {
 		c.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(c)
 	}
+	// Others have named part of what is logged, and who reads a log does so at a terminal.
+	// Within JSON it means the same.
+	w = console.Shown(w, true)
 	return zap.New(limitLog(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), least)))
 }

@@ -2,6 +2,8 @@ package logging
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -37,4 +39,24 @@ func TestLogIsBounded(t *testing.T) {
 			t.Errorf("%d lines, want each at the level debug and one of a new second", n)
 		}
 	})
+}
+
+// Whoever names something that is logged has nothing that the reader's terminal would
+// obey, nor what changes the order of a line.
+func TestLinesAreObeyedByNoTerminal(t *testing.T) {
+	t.Parallel()
+	const hostile = "\x1b]0;x\a\u009b2J\x7f\u202ey\rz\u2066"
+	for _, form := range []string{"json", "console"} {
+		var out bytes.Buffer
+		New(&out, form, "info").Info("message "+hostile, zap.String("name", hostile), zap.Error(errors.New(hostile)))
+		if strings.ContainsAny(out.String(), "\x1b\a\u009b\x7f\u202e\u2066\r") || strings.Count(out.String(), "\n") != 1 {
+			t.Errorf("%s: %q", form, &out)
+		}
+		if form == "json" {
+			var line struct{ Name string }
+			if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Name != hostile {
+				t.Errorf("it means %q, %v", line.Name, err)
+			}
+		}
+	}
 }
