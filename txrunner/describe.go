@@ -75,7 +75,7 @@ func (r *Runner) describeScript(ctx context.Context, name string, request *servi
 	if p == nil {
 		return nil, r.noScript(name)
 	}
-	described, notNull, err := r.describeStatements(ctx, p, request.Received.Add(r.config.MaxTimeout))
+	described, notNull, err := r.describeStatements(ctx, p, request.Owner, request.Received.Add(r.config.MaxTimeout))
 	if err != nil {
 		return nil, err
 	}
@@ -95,10 +95,10 @@ func (r *Runner) describeScript(ctx context.Context, name string, request *servi
 
 // describeStatements asks PostgreSQL; what it cannot tell before a run is nil. Of the
 // last statement's columns it says which are never NULL.
-func (r *Runner) describeStatements(ctx context.Context, p *execution.Program, deadline time.Time) (all []*session.Description, notNull []bool, err error) {
+func (r *Runner) describeStatements(ctx context.Context, p *execution.Program, owner string, deadline time.Time) (all []*session.Description, notNull []bool, err error) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	s, err := execution.Acquire(ctx, r.runs, ownWork, session.Ourselves)
+	s, err := execution.Acquire(ctx, r.runs, owner, session.Ourselves)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -95,7 +95,7 @@ func (r *Runner) lookAtScript(ctx context.Context, p *execution.Program) (descri
 	if !r.opened.Load() {
 		return describe.Description{}, service.Errorf(service.CodeUnavailable, "PostgreSQL was not asked yet")
 	}
-	described, notNull, err := r.describeStatements(ctx, p, time.Now().Add(r.config.MaxTimeout))
+	described, notNull, err := r.describeStatements(ctx, p, ownWork, time.Now().Add(r.config.MaxTimeout))
 	if err != nil {
 		return describe.Description{}, err
 	}

@@ -107,8 +107,7 @@ type target struct {
 const kindRun = "run"
 
 const (
-	// ownWork is the owner of what this process asks by itself, or answers from
-	// PostgreSQL's catalogs.
+	// ownWork is the owner of what this process asks by itself.
 	ownWork = "pgbridge"
 )
 

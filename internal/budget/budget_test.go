@@ -184,14 +184,14 @@ func TestFewestFirst(t *testing.T) {
 	}
 	first, second, other := s.enter("a"), s.enter("a"), s.enter("b")
 	release()
-	<-first.granted // both hold none: who has waited longest
-	s.release("a")
-	<-second.granted
-	third := s.enter("a")
-	s.release("a")
-	<-other.granted
+	<-other.granted // both hold none: who was not served yet
+	again := s.enter("b")
 	s.release("b")
-	<-third.granted
+	<-first.granted // it was served before b was
+	s.release("a")
+	<-again.granted
+	s.release("b")
+	<-second.granted
 	s.release("a")
 	if len(s.owners) != 0 || s.used != 0 {
 		t.Errorf("%d owners are left, %d slots used", len(s.owners), s.used)

@@ -1,6 +1,7 @@
 package budget
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"sync"
@@ -8,7 +9,8 @@ import (
 
 // Slots are connections that owners take one at a time and wait for. Each may
 // have as many as there are, and some more are kept for those who hold fewer.
-// Whoever holds the fewest is next; among those, whoever has waited longest. Its
+// Whoever holds the fewest is next; among those, whoever was so the longest time ago,
+// and of those who never were since they began to wait, whoever has waited longest. Its
 // methods are safe for concurrent use.
 type Slots struct {
 	each  int // that one owner may hold alone
@@ -19,12 +21,14 @@ type Slots struct {
 	used   int
 	owners map[string]*holder // those that hold or wait
 	turn   uint64             // of the last one who began to wait
+	served uint64             // slots that were taken
 	queued int                // how many wait
 }
 
 // holder is an owner of slots.
 type holder struct {
 	held    int
+	last    uint64    // of those served; 0: none since it holds or waits
 	waiting []*waiter // in order
 }
 
@@ -78,8 +82,7 @@ func (s *Slots) enter(owner string) *waiter {
 		s.owners[owner] = h
 	}
 	if s.queued == 0 && s.mayLocked(h) {
-		s.used++
-		h.held++
+		s.takeLocked(h)
 		return nil
 	}
 	s.turn++
@@ -88,6 +91,13 @@ func (s *Slots) enter(owner string) *waiter {
 	h.waiting = append(h.waiting, w)
 	s.grantLocked()
 	return w
+}
+
+func (s *Slots) takeLocked(h *holder) {
+	s.used++
+	s.served++
+	h.held++
+	h.last = s.served
 }
 
 // mayLocked reports whether an owner may have one more.
@@ -138,9 +148,8 @@ func (s *Slots) grantLocked() {
 		if h == nil || !s.mayLocked(h) {
 			return
 		}
-		s.used++
+		s.takeLocked(h)
 		s.queued--
-		h.held++
 		close(h.waiting[0].granted)
 		h.waiting = h.waiting[1:]
 	}
@@ -154,9 +163,15 @@ func (s *Slots) nextLocked() (next *holder) {
 	for _, h := range s.owners {
 		switch {
 		case len(h.waiting) == 0:
-		case next == nil, h.held < next.held, h.held == next.held && h.waiting[0].turn < next.waiting[0].turn:
+		case next == nil, h.before(next):
 			next = h
 		}
 	}
 	return next
+}
+
+// before reports whether a slot is rather h's than another's; both wait for one.
+func (h *holder) before(other *holder) bool {
+	return cmp.Or(cmp.Compare(h.held, other.held), cmp.Compare(h.last, other.last),
+		cmp.Compare(h.waiting[0].turn, other.waiting[0].turn)) < 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/pgbridge/pgbridge/internal/budget"
 	"github.com/pgbridge/pgbridge/internal/script"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/session"
@@ -30,7 +31,7 @@ type Program struct {
 	// asSession says that the script names neither an isolation level nor a number
 	// of retries, so that the session's level decides.
 	asSession bool
-	slots     chan struct{} // nil: no limit on runs at a time
+	slots     *budget.Slots // nil: no limit on runs at a time
 }
 
 // NewAdHoc makes the SQL of one request ready.
@@ -54,7 +55,7 @@ func NewProgram(s *script.Script, maxTimeout time.Duration) *Program {
 		p.Timeout = min(p.Timeout, s.Settings.Timeout)
 	}
 	if s.Settings.Concurrency > 0 {
-		p.slots = make(chan struct{}, s.Settings.Concurrency)
+		p.slots = budget.NewSlots(s.Settings.Concurrency, 1)
 	}
 	return p
 }
@@ -77,19 +78,16 @@ func (p *Program) role() []byte {
 	return []byte(p.Script.Settings.Role)
 }
 
-// Slot waits for the script's turn and returns what ends it. The error is for the
-// client.
-func (p *Program) Slot(ctx context.Context) (free func(), err error) {
+// Slot waits for the script's turn, which owners take one after the other, and returns
+// what ends it. The error is for the client.
+func (p *Program) Slot(ctx context.Context, owner string) (free func(), err error) {
 	if p.slots == nil {
 		return func() {}, nil
 	}
-	timer := time.NewTimer(slotTimeout)
-	defer timer.Stop()
-	select {
-	case p.slots <- struct{}{}:
-		return func() { <-p.slots }, nil
-	case <-timer.C:
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	if free, err = p.slots.Acquire(ctx, owner); err != nil {
+		return nil, service.Errorf(service.CodeBusy, "the script is being run %d times already", p.slots.Total())
 	}
-	return nil, service.Errorf(service.CodeBusy, "the script is being run %d times already", cap(p.slots))
+	return free, nil
 }

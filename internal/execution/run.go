@@ -32,7 +32,7 @@ type Outcome struct {
 func Run(ctx context.Context, pool *session.Pool, c *Call, limit int, buffer []byte) (Outcome, error) {
 	ctx, cancel := context.WithDeadline(ctx, c.Deadline)
 	defer cancel()
-	free, err := c.Program.Slot(ctx)
+	free, err := c.Program.Slot(ctx, c.Owner)
 	if err != nil {
 		return Outcome{}, err
 	}

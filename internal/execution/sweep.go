@@ -41,7 +41,7 @@ func (p *Program) reading() *Program {
 func Sweep(ctx context.Context, pool *session.Pool, c *Call, most int, row func(context.Context, []byte) error) error {
 	ctx, cancel := context.WithDeadline(ctx, c.Deadline)
 	defer cancel()
-	free, err := c.Program.Slot(ctx)
+	free, err := c.Program.Slot(ctx, c.Owner)
 	if err != nil {
 		return err
 	}

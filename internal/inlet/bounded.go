@@ -233,7 +233,7 @@ func failure(why error) []byte {
 	if errors.Is(why, budget.ErrTooLarge) {
 		state = StateTooLarge
 	}
-	e := pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: state, Message: why.Error()}
+	e := pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: state, Message: why.Error(), Routine: Routine}
 	message, err := e.Encode(nil)
 	if err != nil {
 		return nil // such a short one always fits

@@ -14,3 +14,7 @@ const (
 	StateNoMemory = "PGB01" // now
 	StateTooLarge = "PGB02" // ever
 )
+
+// Routine is where such an error says that it comes from. Its code alone proves nothing:
+// SQL raises errors with any code.
+const Routine = "pgbridge"

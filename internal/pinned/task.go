@@ -92,7 +92,7 @@ func (k *Task) Begin(ctx context.Context) (replayed *service.Reply, err error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, k.call.Deadline)
 	defer cancel()
-	free, err := k.call.Program.Slot(ctx)
+	free, err := k.call.Program.Slot(ctx, k.call.Owner)
 	if err != nil {
 		return nil, err
 	}

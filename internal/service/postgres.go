@@ -66,7 +66,7 @@ func certain(report *pgconn.PgError) bool {
 // that the transaction was rolled back.
 func fromReport(report *pgconn.PgError) *Error {
 	severity := cmp.Or(report.SeverityUnlocalized, report.Severity)
-	code := codeOf(report.Code, severity)
+	code := codeOf(report, severity)
 	return &Error{
 		Code:       code,
 		Message:    report.Message,
@@ -84,18 +84,20 @@ func fromReport(report *pgconn.PgError) *Error {
 	}
 }
 
-func codeOf(state, severity string) Code {
-	switch state {
+func codeOf(report *pgconn.PgError, severity string) Code {
+	switch report.Code {
 	case stateSerializationFailure, stateDeadlockDetected:
 		return CodeConflict
 	case stateQueryCanceled, stateTransactionTimeout:
 		return CodeTimeout
-	case inlet.StateNoMemory:
-		return CodeBusy
-	case inlet.StateTooLarge:
-		return CodeTooLarge
 	}
-	if severity == "FATAL" || severity == "PANIC" { // the server ended the session: shutdown, crash, a session time limit
+	own := report.Routine == inlet.Routine
+	switch {
+	case own && report.Code == inlet.StateNoMemory:
+		return CodeBusy
+	case own && report.Code == inlet.StateTooLarge:
+		return CodeTooLarge
+	case severity == "FATAL", severity == "PANIC": // the server ended the session: shutdown, crash, a session time limit
 		return CodeUnavailable
 	}
 	return CodeSQLError

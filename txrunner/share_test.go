@@ -1,0 +1,87 @@
+package txrunner_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgbridge/pgbridge/internal/harness"
+	"github.com/pgbridge/pgbridge/internal/testenv"
+	"github.com/pgbridge/pgbridge/txrunner"
+)
+
+// One caller's requests that wait for a script's turn keep no other caller from it.
+func TestCallersTakeTurns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"one": "-- concurrency: 1\nSELECT pg_sleep(@seconds)"})
+	r := w.Serve()
+	first := w.async("as.alice.run.one", `{"params": {"seconds": 2}}`)
+	w.active(1, "pg_sleep")
+	answers, err := w.Client.SubscribeSync(w.Client.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // in order, before the other caller's
+		if err := w.Client.PublishRequest("pgbridge.as.alice.run.one", answers.Subject, []byte(`{"params": {"seconds": 8}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testenv.Wait(t, harness.Patience, "them to wait", func() bool { return metric(t, r.Runner, "pgbridge_requests_serving") == 4 })
+	harness.Equal(t, "another caller's run", code(<-w.async("as.bob.run.one", `{"params": {"seconds": 0}}`)), "ok")
+	harness.Equal(t, "the first run", code(<-first), "ok")
+	for range 3 {
+		if _, err := answers.NextMsg(harness.Patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What one client asks of scripts whose tables are locked keeps nobody else from
+// asking.
+func TestDescribingIsShared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"locked": "SELECT n FROM locked", "other": "SELECT 1 AS n", "wrong": "SELECT n FROM nothing"})
+	w.SQL("CREATE TABLE locked (n int)")
+	r := w.Serve(func(c *txrunner.Config) { c.RunConnections = 2 })
+	testenv.Wait(t, harness.Patience, "PostgreSQL to have looked at the scripts", func() bool {
+		return r.Logs.FilterMessage("a script is faulty").Len() > 0
+	})
+	lock, err := pgx.Connect(t.Context(), w.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Close(context.Background()) })
+	if _, err := lock.Exec(t.Context(), "BEGIN; LOCK TABLE locked"); err != nil {
+		t.Fatal(err)
+	}
+	var all []<-chan harness.Reply
+	for range 3 {
+		all = append(all, w.async("describe.locked", ``))
+	}
+	testenv.Wait(t, harness.Patience, "two of them to wait", func() bool {
+		return harness.Value[int](w.World, "SELECT count(*)::int FROM pg_locks WHERE NOT granted AND relation = 'locked'::regclass") == 2
+	})
+	harness.Equal(t, "the answer about another script", code(<-w.async("describe.other", ``)), "ok")
+	if _, err := lock.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range all {
+		<-answer
+	}
+}
+
+// An error of SQL's with a code that stands for one of pgbridge's own is none: a job
+// would wait for memory for ever.
+func TestCodesOfSQLAreNotOurs(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{
+		"now":  "DO $$ BEGIN RAISE EXCEPTION 'no memory' USING ERRCODE = 'PGB01'; END $$",
+		"ever": "DO $$ BEGIN RAISE EXCEPTION 'too large' USING ERRCODE = 'PGB02'; END $$",
+	})
+	w.Serve(withJobs)
+	for _, script := range []string{"now", "ever"} {
+		harness.Equal(t, "the code of a run", code(<-w.async("run."+script, ``)), "sql_error")
+		harness.Equal(t, "the code of a job", code(w.result(script, w.submit(script, ``, ""))), "sql_error")
+	}
+}
