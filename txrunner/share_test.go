@@ -2,6 +2,7 @@ package txrunner_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -84,4 +85,38 @@ func TestCodesOfSQLAreNotOurs(t *testing.T) {
 		harness.Equal(t, "the code of a run", code(<-w.async("run."+script, ``)), "sql_error")
 		harness.Equal(t, "the code of a job", code(w.result(script, w.submit(script, ``, ""))), "sql_error")
 	}
+}
+
+// A job without an id of its own has one that others can foresee. They take neither its
+// name nor its result.
+func TestNamesOfJobsAreTheirs(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add, "hold": "SELECT pg_advisory_xact_lock(7), @n::int"})
+	w.SQL(accounts)
+	r := w.Serve(withJobs)
+	w.result("add", w.submit("add", `{"params": {"n": 1}}`, ""))
+	created := w.info("PGBRIDGE_JOBS").Created.UnixNano()
+	w.submit("add", `{"params": {"n": 100}}`, fmt.Sprintf("%d.3", created))
+	harness.Equal(t, "who takes the next job's name", code(w.result("add", fmt.Sprintf("%d.2", created))), "invalid_request")
+	harness.Equal(t, "the next job", code(w.result("add", w.submit("add", `{"params": {"n": 1}}`, ""))), "ok")
+	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "102")
+
+	lock, err := pgx.Connect(t.Context(), w.Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = lock.Close(context.Background()) })
+	if _, err := lock.Exec(t.Context(), "SELECT pg_advisory_lock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	held := w.submit("hold", `{"params": {"n": 1}}`, "")
+	w.active(1, "pg_advisory_xact_lock")
+	w.submit("hold", `{"params": {"n": 2}}`, held)
+	testenv.Wait(t, harness.Patience, "who takes its name to wait", func() bool { return counted(t, r, "waiting") > 0 })
+	if _, err := lock.Exec(t.Context(), "SELECT pg_advisory_unlock(7)"); err != nil {
+		t.Fatal(err)
+	}
+	a := w.result("hold", held)
+	harness.Equal(t, "the job under way", string(a.Results[0].Rows), `[["",1]]`)
+	w.settled()
 }

@@ -91,7 +91,11 @@ func (j *Jobs) identify(ctx context.Context, msg jetstream.Msg) (*job, error) {
 	}
 	one := &job{msg: msg, meta: meta}
 	one.verb, one.script, _ = strings.Cut(strings.TrimPrefix(msg.Subject(), j.subject()+"."), ".")
-	if one.refused = service.CheckHeaders(msg.Headers()); one.refused == nil {
+	one.refused = service.CheckHeaders(msg.Headers())
+	if err := j.claim(ctx, one, idOf(msg)); err != nil {
+		return nil, err
+	}
+	if one.refused == nil {
 		if one.key, one.refused = j.newKey(one, idOf(msg)); one.key != nil {
 			return one, nil
 		}
@@ -115,11 +119,14 @@ func (j *Jobs) serial(ctx context.Context, meta *jetstream.MsgMetadata) (string,
 	if meta.Timestamp.Before(info.Created) {
 		return "", fmt.Errorf("stream %s: it was deleted while a job was taken", j.config.Stream)
 	}
-	return fmt.Sprintf("%d.%d", info.Created.UnixNano(), meta.Sequence.Stream), nil
+	return serialOf(info.Created.UnixNano(), meta.Sequence.Stream), nil
 }
 
 // settle brings a job to its end as far as that is possible now.
 func (j *Jobs) settle(ctx context.Context, s *sources, one *job) verdict {
+	if one.early {
+		return j.waiting(one, errEarly)
+	}
 	if one.meta.NumDelivered > 1 {
 		said, err := j.recall(ctx, s, one)
 		if said || err != nil {

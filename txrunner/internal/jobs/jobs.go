@@ -102,6 +102,7 @@ type job struct {
 	refused error // why its id is not one; nil: it is
 	failed  int   // attempts before this one
 	counted bool  // its start is
+	early   bool  // its id is the name of another job, which is not over
 }
 
 // verdict is what becomes of a delivery.
