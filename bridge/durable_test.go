@@ -58,6 +58,24 @@ func TestOlderSchema(t *testing.T) {
 	}
 }
 
+// What a stranger made would run with pgbridge's rights: durable channels do not begin.
+func TestSchemaOfAStranger(t *testing.T) {
+	t.Parallel()
+	pg, _ := durableWorld(t)
+	conn, err := pgx.Connect(t.Context(), pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	mallory := testenv.Value[string](t, pg, "SELECT 'mallory_' || current_database()")
+	testenv.Exec(t, pg, "CREATE ROLE "+mallory)
+	t.Cleanup(func() { testenv.Exec(t, pg, "DROP OWNED BY "+mallory+" CASCADE; DROP ROLE "+mallory) })
+	testenv.Exec(t, pg, "ALTER TABLE pgbridge.position OWNER TO "+mallory)
+	if err := bridge.CheckSchema(t.Context(), conn, 1<<20); err == nil || !strings.Contains(err.Error(), mallory) {
+		t.Errorf("CheckSchema() = %v", err)
+	}
+}
+
 // durableMessages subscribes to the whole stream of durable events.
 func durableMessages(t *testing.T, ns string) <-chan jetstream.Msg {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
+	"github.com/pgbridge/pgbridge/internal/execution"
 	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/session"
 	"github.com/pgbridge/pgbridge/internal/wait"
@@ -55,6 +56,9 @@ func (r *Runner) purgeSome(ctx context.Context, jobs, before string) (int64, err
 		return 0, err
 	}
 	defer s.GiveBack(false)
+	if err := execution.TrustIDs(ctx, s); err != nil {
+		return 0, err
+	}
 	keep := append(session.Milliseconds(r.config.KeepMessageIDs), " milliseconds"...)
 	var tag pgconn.CommandTag
 	err = s.Ask(ctx, 0, purgeIDsSQL, [][]byte{[]byte(r.config.Prefix), keep, []byte(jobs), []byte(before)}, func(result *session.Result) (err error) {

@@ -25,6 +25,24 @@ const (
 	AND script OPERATOR(pg_catalog.=) $4::pg_catalog.text AND id OPERATOR(pg_catalog.=) $5::pg_catalog.text`
 
 	readOnlySavepoint = "pgbridge_read_only"
+
+	// TrustedIDsSQL returns nothing. It fails where there is no table of message ids, and
+	// with stateStranger where a stranger made it or its schema: whoever may create one
+	// could have triggers run with pgbridge's rights. Nobody else can have a trusted one be
+	// replaced. Migrations trust the same owners.
+	TrustedIDsSQL = `SELECT 1 FROM (SELECT made.owner FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+		CROSS JOIN LATERAL (VALUES (c.relowner), (n.nspowner)) made(owner)
+		CROSS JOIN (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) me
+		WHERE c.oid OPERATOR(pg_catalog.=) ('pgbridge.message_id'::pg_catalog.text)::pg_catalog.regclass
+			AND made.owner OPERATOR(pg_catalog.<>) me.oid
+			AND (me.rolsuper OR NOT pg_catalog.pg_has_role(me.oid, made.owner, 'MEMBER'))
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) made.owner AND r.rolsuper)
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_database d
+				WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND d.datdba OPERATOR(pg_catalog.=) made.owner)
+		LIMIT 1) stranger
+	WHERE pg_catalog.concat('a stranger', stranger.owner)::pg_catalog.int4 IS NULL`
+	stateStranger = "22P02" // invalid_text_representation
 )
 
 // NewMessageID returns the id under which a request is stored.
@@ -64,6 +82,7 @@ func (c *Call) insertID(p *session.Pipeline) {
 		writable.ReadOnly, writable.Deferrable = &readOnly, nil
 	}
 	p.Own(session.StepOwn, writable.Begin())
+	p.Own(session.StepOwn, TrustedIDsSQL)
 	p.Own(session.StepOwn, insertIDSQL, append(c.ID.Key(), []byte(c.ID.Request))...)
 	if c.Program.ReadOnly {
 		p.Own(session.StepOwn, "SAVEPOINT "+readOnlySavepoint)
@@ -81,10 +100,26 @@ func IDError(report *pgconn.PgError) error {
 		return service.Errorf(service.CodeDenied, "message ids need the table pgbridge.message_id: run pgbridge migrate").WithCause(ErrNoIDs)
 	case "42501": // insufficient_privilege
 		return service.Errorf(service.CodeDenied, "the PostgreSQL user may not use the table pgbridge.message_id: see pgbridge migrate").WithCause(ErrNoIDs)
+	case stateStranger:
+		return errStranger()
 	case "57014", "55P03": // query_canceled, lock_not_available
 		return fmt.Errorf("%w: %w", ErrIDHeld, report)
 	}
 	return report
+}
+
+func errStranger() *service.Error {
+	return service.Errorf(service.CodeDenied, "the table pgbridge.message_id, or its schema, belongs to a role that is neither a superuser, nor the owner of the database, nor one that pgbridge's role is a member of").WithCause(ErrNoIDs)
+}
+
+// TrustIDs returns an error where the table of message ids is not to be touched.
+func TrustIDs(ctx context.Context, s *session.Session) error {
+	_, err := s.AskRow(ctx, 1, TrustedIDsSQL, nil)
+	var report *pgconn.PgError
+	if errors.As(err, &report) && report.Code == stateStranger {
+		return errStranger()
+	}
+	return err
 }
 
 // ErrIDHeld is the cause of a failure that another transaction may make good yet.
@@ -102,7 +137,7 @@ var errIDGone = errors.New("the message id was there and is not any more")
 func (c *Call) Replay(ctx context.Context, s *session.Session, err error) ([]byte, error) {
 	var at *session.StepError
 	var report *pgconn.PgError
-	if !errors.As(err, &at) || at.Step.SQL != insertIDSQL || !errors.As(err, &report) || s.Lost() {
+	if !errors.As(err, &at) || at.Step.SQL != insertIDSQL && at.Step.SQL != TrustedIDsSQL || !errors.As(err, &report) || s.Lost() {
 		return nil, err
 	}
 	if err := IDError(report); err != nil {

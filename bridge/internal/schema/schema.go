@@ -63,9 +63,14 @@ const lookSQL = `SELECT v.prosrc, l.prosrc FROM pg_catalog.pg_proc v, pg_catalog
 	WHERE v.oid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.durable_version()')
 	AND l.oid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.payload_limit()')`
 
-// Look reads what the database has. It blocks until PostgreSQL has answered or
-// ctx ends.
+// Look reads what the database has. The error is [migration.ErrStranger] where somebody
+// else made the schema, or something in it, which would run with the rights of whoever
+// uses it. It blocks until PostgreSQL has answered or ctx ends; the connection must be
+// free.
 func Look(ctx context.Context, conn *pgx.Conn) (State, error) {
+	if err := migration.Look(ctx, conn); err != nil {
+		return State{}, err
+	}
 	var version, limit string
 	err := conn.QueryRow(ctx, lookSQL).Scan(&version, &limit)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -95,9 +100,6 @@ func constant(body string) (int, error) {
 // limit of zero leaves the one that is there. It blocks until PostgreSQL has answered or ctx ends; the
 // connection must be free.
 func Migrate(ctx context.Context, conn *pgx.Conn, limit int) error {
-	if err := migration.Look(ctx, conn); err != nil {
-		return fmt.Errorf("look at the schema pgbridge: %w", err)
-	}
 	have, err := Look(ctx, conn)
 	if err != nil {
 		return fmt.Errorf("look at the schema pgbridge: %w", err)

@@ -49,7 +49,10 @@ const (
 // usable returns an error for people if job ids cannot be stored, and nil also
 // where PostgreSQL cannot be asked just now: then no job is taken anyway.
 func (j *Jobs) usable(ctx context.Context) error {
-	_, err := j.ask(ctx, usableSQL)
+	_, err := j.ask(ctx, execution.TrustedIDsSQL)
+	if err == nil {
+		_, err = j.ask(ctx, usableSQL)
+	}
 	var report *pgconn.PgError
 	var failure *service.Error
 	switch {

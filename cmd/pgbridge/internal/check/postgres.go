@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/config"
+	"github.com/pgbridge/pgbridge/internal/migration"
 	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/session"
 )
@@ -155,6 +156,9 @@ func (k postgresCheck) messageIDs(ctx context.Context, needed bool) {
 		problem = "the role " + k.settings.User() + " may not use pgbridge.message_id: pgbridge migrate --print shows the privileges"
 	case err != nil:
 		problem = postgres.Reason(err)
+	}
+	if problem == "" && errors.Is(migration.Look(ctx, k.conn), migration.ErrStranger) {
+		problem = "somebody else made the schema pgbridge, or something in it: pgbridge migrate says what"
 	}
 	switch {
 	case problem == "":
