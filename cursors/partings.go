@@ -3,6 +3,7 @@ package cursors
 import (
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/pgbridge/pgbridge/internal/budget"
 	"github.com/pgbridge/pgbridge/internal/service"
@@ -27,9 +28,9 @@ type partings struct {
 	order []string // their ids
 }
 
-// keep keeps the last page of a transaction that has ended with it, so that it
-// can be asked for again.
-func (p *partings) keep(id string, last parting) {
+// keep keeps the last page of a transaction that has ended with it for some time, so
+// that it can be asked for again.
+func (p *partings) keep(id string, last parting, some time.Duration) {
 	if last.number == 0 || last.memory.Grow(len(last.body)) != nil {
 		return
 	}
@@ -37,13 +38,24 @@ func (p *partings) keep(id string, last parting) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.order) == maxParting {
-		oldest := p.pages[p.order[0]]
-		oldest.memory.Close()
-		delete(p.pages, p.order[0])
-		p.order = p.order[1:]
+		p.forgetLocked(p.order[0])
 	}
 	p.pages[id] = last
 	p.order = append(p.order, id)
+	time.AfterFunc(some, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.forgetLocked(id)
+	})
+}
+
+// forgetLocked gives the page of a transaction up, if it is there.
+func (p *partings) forgetLocked(id string) {
+	if last, ok := p.pages[id]; ok {
+		last.memory.Close()
+		delete(p.pages, id)
+		p.order = slices.DeleteFunc(p.order, func(other string) bool { return other == id })
+	}
 }
 
 // lateFetch answers the last page once more.

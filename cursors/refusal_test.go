@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgbridge/pgbridge/internal/harness"
+	"github.com/pgbridge/pgbridge/internal/testenv"
 	"github.com/pgbridge/pgbridge/txrunner"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -245,4 +247,21 @@ func TestNamesOfCursorsAreBounded(t *testing.T) {
 	w.serve()
 	w.Fails("invalid_request", "cursor", `{"sql": "SELECT g::text::refcursor FROM generate_series(1, 1000000) g"}`)
 	w.Fails("not_found", "cursor", `{"sql": "SELECT repeat('x', 60000)::refcursor"}`)
+}
+
+// TestLastPagesGiveTheirMemoryBack has transactions end with pages that may be asked for
+// again, which nobody does.
+func TestLastPagesGiveTheirMemoryBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"rows": "SELECT g, repeat('x', 1000) FROM generate_series(1, 500) g;"})
+	r := w.serve(func(c *txrunner.Config) { c.RequestBytes, c.IdleTimeout = 4<<20, 10*time.Second })
+	held := func() float64 { return gathered(t, r)["pgbridge_request_memory_bytes"] }
+	for range 4 {
+		tx := w.Works("cursor.rows", `{"count": 1}`).Tx
+		harness.Equal(t, "the state", w.Works(tx+".fetch", `{"cursor": "c1", "page": 1}`).State(), "ended")
+	}
+	if held() < 4*500_000 {
+		t.Errorf("%v bytes are held for four pages", held())
+	}
+	testenv.Wait(t, harness.Patience, "the memory to be free", func() bool { return held() == 0 })
 }

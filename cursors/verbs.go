@@ -41,7 +41,7 @@ func (s *set) serveFetch(ctx context.Context, request *service.Request, f servic
 	}
 	c.last = answer{a.number, body, err}
 	if err == nil && s.tx.State() == pinned.StateEnded {
-		s.partings.keep(s.tx.ID(), parting{c.name, a.number, body, request.Memory()})
+		s.partings.keep(s.tx.ID(), parting{c.name, a.number, body, request.Memory()}, s.tx.Idle())
 	}
 	return body, err
 }
