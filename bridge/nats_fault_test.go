@@ -184,10 +184,11 @@ func (w *world) messages(t testing.TB) []*nats.Msg {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	stream := w.stream(ctx, t)
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{InactiveThreshold: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = stream.DeleteConsumer(ctx, consumer.CachedInfo().Name) }()
 	it, err := consumer.Messages()
 	if err != nil {
 		t.Fatal(err)

@@ -233,10 +233,12 @@ func (w *world) messages() []message {
 	if state.Msgs == 0 {
 		return nil
 	}
-	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	c, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{InactiveThreshold: 10 * time.Second})
 	if err != nil {
 		return nil
 	}
+	// This is called again and again, and with thousands of consumers the server makes no more.
+	defer func() { _ = s.DeleteConsumer(ctx, c.CachedInfo().Name) }()
 	var all []message
 	for {
 		batch, err := c.Fetch(int(state.Msgs), jetstream.FetchMaxWait(5*time.Second))
