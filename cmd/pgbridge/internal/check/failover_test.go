@@ -38,7 +38,9 @@ func TestStandbysThatTheSlotDoesNotFollowTo(t *testing.T) {
 
 // A standby, or whoever sits on the link to it, is believed no more than a primary:
 // memory is taken for what has come.
-func TestStandbyThatClaimsGigabytes(t *testing.T) { // not parallel: it measures the process
+//
+//nolint:paralleltest // it measures the process
+func TestStandbyThatClaimsGigabytes(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -30,7 +31,7 @@ type harmless struct {
 // Write says that it has written everything, or why it has not.
 func (h *harmless) Write(b []byte) (int, error) {
 	var shown bytes.Buffer
-	rest := append(h.held, b...)
+	rest := slices.Concat(h.held, b)
 	for len(rest) > 0 && utf8.FullRune(rest) && (rest[0] != '\r' || len(rest) > 1) {
 		r, size := utf8.DecodeRune(rest)
 		end := r == '\r' && rest[1] == '\n' // alone it would have what follows hide what is there
