@@ -336,7 +336,7 @@ func TestAlertsAndDashboardAreTheFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		if asYAML(t, pair.got) != asYAML(t, want) {
-			t.Errorf("the chart's %s is another one", pair.file)
+			t.Errorf("the chart has another %s: copy it to pgbridge/files", pair.file)
 		}
 	}
 }
