@@ -69,7 +69,7 @@ func TestComposeStarts(t *testing.T) {
 	d.run(t, "check", "-c", d.config)
 	serve(t, d.program, d.config)
 	awaitPublishing(t, d.web+"/readyz")
-	makeConsumers(t, d.url)
+	makeConsumers(t, d.url, "nats.conf")
 	readerHearsWriter(t, d.url)
 	cashierRuns(t, d.url)
 

@@ -42,7 +42,7 @@ func TestImage(t *testing.T) {
 	}
 	serveImage(t, image, filepath.Dir(d.config))
 	awaitPublishing(t, d.web+"/readyz")
-	makeConsumers(t, d.url)
+	makeConsumers(t, d.url, "nats.conf")
 	readerHearsWriter(t, d.url)
 	cashierRuns(t, d.url)
 }
