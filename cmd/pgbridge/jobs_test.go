@@ -41,6 +41,15 @@ func TestJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantResult(t, jobs("rm", "ours"), exitFailed, "", "several jobs have this id: pgbridge.job.run.transfer, pgbridge.job.run.else")
+
+	// One that has just failed can still be among those that are not done.
+	leave(exitOK, "both", "source:=1", "target:=2", "amount:=100", "--no-wait")
+	if _, err := js.Publish(t.Context(), "pgbridge.failed.transfer.both", nil); err != nil {
+		t.Fatal(err)
+	}
+	wantResult(t, jobs("rm", "both"), exitOK, "", "job both is removed")
+	wantResult(t, jobs("rm", "both"), exitFailed, "", "job both: no such job")
+
 	stream, err := js.Stream(t.Context(), "PGBRIDGE_JOBS")
 	if err == nil {
 		err = stream.Purge(t.Context())
