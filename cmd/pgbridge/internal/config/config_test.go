@@ -354,6 +354,13 @@ func TestSecretsAreMasked(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{MaskConnString("postgres://app:" + secret + "@db/app?x=1"), "postgres://app:***@db/app?x=1"},
 		{MaskConnString("postgres://app@db/app?password=" + secret + "&sslpassword=" + secret), "postgres://app@db/app?password=***&sslpassword=***"},
+		{MaskConnString("postgres://app@db/app?p%61ssword=" + secret + "&x=1&%53slPassword=" + secret), "postgres://app@db/app?p%61ssword=***&x=1&%53slPassword=***"},
+		{MaskConnString("postgres://app@db/app?pass%zz=" + secret), "postgres://app@db/app?pass%zz=***"},
+		{MaskConnString("postgres://app:12/" + secret + "@db/app"), "***"},
+		{MaskConnString("postgres://app:12?" + secret + "@db/app"), "***"},
+		{MaskConnString("postgres://app:12#" + secret + "@db/app"), "***"},
+		{MaskConnString("Postgres://app:" + secret + "@db/app"), "***"},
+		{MaskConnString("postgres:///app?host=/tmp"), "postgres:///app?host=/tmp"},
 		{MaskConnString("host=db password=" + secret + " user=app"), "host=db password=*** user=app"},
 		{MaskConnString(`host=db password = 'a \' ` + secret + `' user=app`), "host=db password = *** user=app"},
 		{MaskConnString("postgres://app:" + secret + "@db:x%zz/app"), "***"},

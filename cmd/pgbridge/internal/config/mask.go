@@ -47,19 +47,38 @@ func maskURL(s string) string {
 // MaskConnString masks the passwords of a PostgreSQL URL or key=value string.
 func MaskConnString(s string) string {
 	if !strings.HasPrefix(s, "postgres://") && !strings.HasPrefix(s, "postgresql://") {
+		if strings.Contains(s, "://") { // what it is, nobody knows
+			return mask
+		}
 		secret := regexp.MustCompile(`(?i)\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)*)`)
 		return secret.ReplaceAllString(s, "${1}"+mask)
 	}
 	u, err := url.Parse(s)
-	if err != nil {
+	switch {
+	case err != nil:
+		return mask
+	// A password with a character that should have been encoded ends the host.
+	case u.User == nil && strings.Contains(s, "@"), u.Fragment != "":
 		return mask
 	}
-	secret := regexp.MustCompile(`(?i)\b((?:ssl)?password=)[^&]*`)
-	u.RawQuery = secret.ReplaceAllString(u.RawQuery, "${1}"+mask)
+	u.RawQuery = maskQuery(u.RawQuery)
 	if _, ok := u.User.Password(); !ok {
 		return u.String()
 	}
 	user := url.User(u.User.Username()).String()
 	u.User = nil
 	return strings.Replace(u.String(), "://", "://"+user+":"+mask+"@", 1)
+}
+
+// maskQuery masks the passwords of a URL's query. Their keys may be percent-encoded.
+func maskQuery(query string) string {
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		written, _, _ := strings.Cut(pair, "=")
+		key, err := url.QueryUnescape(written)
+		if key = strings.ToLower(key); err != nil || key == "password" || key == "sslpassword" {
+			pairs[i] = written + "=" + mask
+		}
+	}
+	return strings.Join(pairs, "&")
 }
