@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	flightItems = 4096    // unacknowledged at the most
+	flightItems = 2048    // unacknowledged at the most
 	flightBytes = 8 << 20 // the same in bytes, but for one item
 )
 
