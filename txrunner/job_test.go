@@ -241,6 +241,17 @@ func TestJobWithManyHeaders(t *testing.T) {
 	harness.Equal(t, "the result", code(w.result("add", id)), "invalid_request")
 }
 
+func TestJobsCountInTheMemoryOfRequests(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"length": "SELECT length(@p::text)"})
+	w.Serve(withJobs, func(c *txrunner.Config) { c.RequestBytes, c.Share = 1<<20, 1 })
+	body := func(n int) string { return fmt.Sprintf(`{"params": {"p": "%s"}}`, strings.Repeat("x", n)) }
+	w.submit("length", body(300_000), "small")
+	harness.Equal(t, "rows", string(w.result("length", "small").Results[0].Rows), "[[300000]]")
+	w.submit("length", body(1_048_000), "large")
+	harness.Equal(t, "a job larger than all memory there is", code(w.result("length", "large")), "too_large")
+}
+
 func TestPoisonJobs(t *testing.T) {
 	t.Parallel()
 	w := newJobWorld(t, map[string]string{"add": add, "out": "COPY account TO STDOUT"})
