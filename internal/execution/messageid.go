@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/session"
 )
@@ -29,17 +30,11 @@ const (
 	// TrustedIDsSQL returns nothing. It fails where there is no table of message ids, and
 	// with stateStranger where a stranger made it or its schema: whoever may create one
 	// could have triggers run with pgbridge's rights. Nobody else can have a trusted one be
-	// replaced. Migrations trust the same owners.
+	// replaced.
 	TrustedIDsSQL = `SELECT 1 FROM (SELECT made.owner FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 		CROSS JOIN LATERAL (VALUES (c.relowner), (n.nspowner)) made(owner)
-		CROSS JOIN (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) me
-		WHERE c.oid OPERATOR(pg_catalog.=) ('pgbridge.message_id'::pg_catalog.text)::pg_catalog.regclass
-			AND made.owner OPERATOR(pg_catalog.<>) me.oid
-			AND (me.rolsuper OR NOT pg_catalog.pg_has_role(me.oid, made.owner, 'MEMBER'))
-			AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) made.owner AND r.rolsuper)
-			AND NOT EXISTS (SELECT FROM pg_catalog.pg_database d
-				WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND d.datdba OPERATOR(pg_catalog.=) made.owner)
+		` + postgres.OfStrangersSQL + ` AND c.oid OPERATOR(pg_catalog.=) ('pgbridge.message_id'::pg_catalog.text)::pg_catalog.regclass
 		LIMIT 1) stranger
 	WHERE pg_catalog.concat('a stranger', stranger.owner)::pg_catalog.int4 IS NULL`
 	stateStranger = "22P02" // invalid_text_representation

@@ -20,13 +20,8 @@ BEGIN
             UNION ALL SELECT 'the publication pgbridge', p.pubowner
                 FROM pg_catalog.pg_publication p WHERE p.pubname OPERATOR(pg_catalog.=) 'pgbridge'
         ) made
-        CROSS JOIN (SELECT r.oid, r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user) me
-        WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbridge'
-            AND made.owner OPERATOR(pg_catalog.<>) me.oid
-            AND (me.rolsuper OR NOT pg_catalog.pg_has_role(me.oid, made.owner, 'MEMBER'))
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) made.owner AND r.rolsuper)
-            AND NOT EXISTS (SELECT FROM pg_catalog.pg_database d
-                WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database() AND d.datdba OPERATOR(pg_catalog.=) made.owner)
+        @of_strangers@
+            AND n.nspname OPERATOR(pg_catalog.=) 'pgbridge'
         LIMIT 1
     LOOP
         RAISE EXCEPTION '% belongs to %, who is neither a superuser nor the owner of the database', stranger.object, stranger.owner

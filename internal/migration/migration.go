@@ -26,23 +26,26 @@ const (
 )
 
 //go:embed guard.sql
-var guardSQL string
+var guard string
+
+// guardSQL ends a migration where something belongs to somebody who is not trusted.
+func guardSQL() string { return strings.Replace(guard, "@of_strangers@", postgres.OfStrangersSQL, 1) }
 
 // SQL returns the statements of a migration as people may execute them, in one
 // transaction.
-func SQL(statements string) string { return begin + guardSQL + "\n" + statements + end }
+func SQL(statements string) string { return begin + guardSQL() + "\n" + statements + end }
 
 // Run executes a migration. The error is [ErrStranger] where somebody else made what
 // is there. It blocks until PostgreSQL has answered or ctx ends; the connection must
 // be free.
 func Run(ctx context.Context, conn *pgx.Conn, statements string) error {
-	return execute(ctx, conn, begin+lockSQL+guardSQL+statements+end)
+	return execute(ctx, conn, begin+lockSQL+guardSQL()+statements+end)
 }
 
 // Look returns [ErrStranger] if somebody else made the schema pgbridge, or something
 // in it. It changes nothing and needs no privilege.
 func Look(ctx context.Context, conn *pgx.Conn) error {
-	return execute(ctx, conn, begin+strings.TrimPrefix(guardSQL, createSchema)+end)
+	return execute(ctx, conn, begin+strings.TrimPrefix(guardSQL(), createSchema)+end)
 }
 
 // ErrStranger says that what is there was not made by anybody who is trusted.
