@@ -83,12 +83,6 @@ func (r *Request) ReplySubject() string { return r.reply }
 // answered: who keeps it for longer counts it.
 func (r *Request) Size() int { return r.memory.Bytes() }
 
-// Brought is how much memory a request takes that came some other way than to an
-// endpoint, in bytes. Who made it counts it in [Request.Memory].
-func (r *Request) Brought() int {
-	return sizeOf(&nats.Msg{Subject: r.Subject, Header: r.Header, Data: r.Data}) + requestOverhead
-}
-
 // Memory returns an account, in the name of the request's owner, for what its
 // answer takes besides the request itself. The caller closes it.
 func (r *Request) Memory() *budget.Hold { return r.Budget.Hold(r.Owner) }

@@ -209,3 +209,9 @@ func PanicError(p any) error {
 	}
 	return fmt.Errorf("panic with a %T", p)
 }
+
+// Brought is how much memory a request takes that came some other way than to an
+// endpoint, in bytes. Who made it counts it in [Request.Memory].
+func (r *Request) Brought() int {
+	return sizeOf(&nats.Msg{Subject: r.Subject, Header: r.Header, Data: r.Data}) + requestOverhead
+}
