@@ -183,6 +183,8 @@ func TestDurableExamplesAreReal(t *testing.T) {
 		testenv.Exec(t, database, `SELECT pgbridge.notify($1, '{"id": 7}')`, channel)
 		alike(t, d.example(t, name), next(t, heard[channel]))
 	}
+	testenv.Exec(t, database, `SELECT pgbridge.notify('json', '\x00ff'::bytea)`)
+	alike(t, d.example(t, "durable, json, bytes"), next(t, heard["json"]))
 }
 
 // TestCatchUpExamplesAreReal runs a script at the start.

@@ -1,9 +1,9 @@
 package event
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -121,8 +121,7 @@ func appendHex64(b []byte, v uint64) []byte {
 func appendJSONEnvelope(b []byte, it *Item, id string) []byte {
 	b = append(b, `{"channel":`...)
 	b = append(b, it.Route.channelKey...)
-	b = append(b, `,"payload":`...)
-	b, _ = appendPayload(b, it.Payload)
+	b, _ = appendPayload(append(b, ','), "payload", it.Payload)
 	b = appendOrigin(b, it, "committed_at", "catch_up")
 	b = append(b, `,"id":"`...)
 	b = append(b, id...)
@@ -140,29 +139,35 @@ func (e *Encoder) appendCloudEvent(b []byte, it *Item, id string) []byte {
 	b = append(b, it.Route.channelKey...)
 	b = append(b, `,"time":"`...)
 	b = appendTime(b, it.Received)
-	b = append(b, `","data":`...)
-	b, isJSON := appendPayload(b, it.Payload)
-	if isJSON {
-		b = append(b, `,"datacontenttype":"application/json"`...)
-	} else {
-		b = append(b, `,"datacontenttype":"text/plain"`...)
-	}
+	b, contentType := appendPayload(append(b, `",`...), "data", it.Payload)
+	b = append(b, `,"datacontenttype":"`...)
+	b = append(b, contentType...)
+	b = append(b, '"')
 	b = appendOrigin(b, it, "committedat", "catchup") // an attribute's name has letters and digits only
 	return append(b, '}')
 }
 
-// appendPayload embeds a payload that is JSON as it is, any other as a string.
-func appendPayload(b []byte, payload string) (_ []byte, isJSON bool) {
-	start := len(b)
-	b = append(b, payload...)
-	if json.Valid(b[start:]) && utf8.Valid(b[start:]) {
-		return b, true
+// appendPayload adds a payload as a field: one that is JSON as it is, other text as a
+// string, and bytes that are no text in base64, under a name that says so.
+func appendPayload(b []byte, field, payload string) (_ []byte, contentType string) {
+	b = append(append(b, '"'), field...)
+	if !utf8.ValidString(payload) {
+		b = append(b, `_base64":"`...)
+		b = base64.StdEncoding.AppendEncode(b, []byte(payload))
+		return append(b, '"'), "application/octet-stream"
 	}
-	return appendJSONString(b[:start], payload), false
+	b = append(b, `":`...)
+	value := len(b)
+	b = append(b, payload...)
+	if json.Valid(b[value:]) {
+		return b, "application/json"
+	}
+	return appendJSONString(b[:value], payload), "text/plain"
 }
 
+// appendJSONString adds text, of which json.Marshal keeps what is UTF-8.
 func appendJSONString(b []byte, s string) []byte {
-	quoted, _ := json.Marshal(strings.ToValidUTF8(s, "\uFFFD")) // a string always marshals
+	quoted, _ := json.Marshal(s) // a string always marshals
 	return append(b, quoted...)
 }
 

@@ -79,7 +79,7 @@ func (k postgresCheck) encoding(ctx context.Context) {
 	case name == "UTF8":
 		k.ok(what, "%s", name)
 	default:
-		k.warn(what, "%s: a payload that cannot be converted to UTF-8 arrives as its bytes, in an envelope as U+FFFD", name)
+		k.warn(what, "%s: a payload that cannot be converted to UTF-8 arrives as its bytes, in an envelope in base64", name)
 	}
 }
 
