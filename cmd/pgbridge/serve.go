@@ -51,11 +51,14 @@ Examples:
 
 // Run serves until a signal.
 func (cmd serveCmd) Run(ctx context.Context, p *process) error {
+	hangups := make(chan os.Signal, 1) // before anything else: without a reader one would end the process
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	s, err := newDaemon(cmd.sources(p), p.stderr)
 	if err != nil {
 		return err
 	}
-	return s.run(ctx)
+	return s.run(ctx, hangups)
 }
 
 // daemon is everything that runs, in the order of opening:
@@ -208,13 +211,11 @@ func startEmbedded(c *config.Config, log *zap.Logger) (*server.Server, error) {
 }
 
 // run blocks until ctx ends and everything received is published or
-// announced, or until something fails.
-func (s *daemon) run(ctx context.Context) error {
+// announced, or until something fails. A hangup, also one from before, has the
+// configuration read again.
+func (s *daemon) run(ctx context.Context, hangups <-chan os.Signal) error {
 	defer s.close()
 	s.limitMemory()
-	hangups := make(chan os.Signal, 1) // without a reader one would end the process
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
 	s.log.Info("started", zap.String("version", ownVersion()), zap.Int("channels", len(s.config.Channels)))
 	if len(s.config.Channels) == 0 && !s.config.Runs() {
 		s.log.Warn("no channels and no scripts are configured")

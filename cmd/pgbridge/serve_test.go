@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -203,6 +205,22 @@ channels: {orders: {delivery: jetstream}}
 	if code := c.code(t); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
+}
+
+// A hangup while the process is still reading its scripts is one as any other.
+func TestHangupAtTheStart(t *testing.T) {
+	t.Parallel()
+	scripts := t.TempDir()
+	for i := range 3000 {
+		if err := os.WriteFile(filepath.Join(scripts, fmt.Sprintf("s%d.sql", i)), []byte(strings.Repeat("SELECT 1;\n", 50)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := start(t, "serve", "-c", configFile(t, fmt.Sprintf("postgres: {url: %q}\nnats: {embedded: true, url: nats://127.0.0.1:0}\nscripts: %s\nhttp: off\n",
+		testenv.Postgres(t).NewDatabase(t), scripts)))
+	says(t, &c.stderr, "embedded NATS server listens") // before the scripts are read
+	c.signal(t, syscall.SIGHUP)
+	says(t, &c.stderr, "configuration reloaded")
 }
 
 func embeddedURL(t *testing.T, c *child) string {
