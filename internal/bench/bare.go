@@ -19,8 +19,8 @@ func bare(kind contenderKind, postgresURL string) int {
 		err = bareLoop(kind, postgresURL, os.Getenv("BENCH_NATS_URL"))
 	case bareDrain:
 		err = bareSlot(postgresURL, os.Getenv("BENCH_NATS_URL"))
-	case bareKeys:
-		err = bareKeyService(postgresURL, os.Getenv("BENCH_NATS_URL"))
+	case bareKeys, bareCleanKeys:
+		err = bareKeyService(kind, postgresURL, os.Getenv("BENCH_NATS_URL"))
 	default:
 		err = bareRequests(kind, postgresURL, os.Getenv("BENCH_NATS_URL"))
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
@@ -21,8 +22,16 @@ var bareSQL = []string{
 	"INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES ($1, $2, $3, $4, CURRENT_TIMESTAMP)",
 }
 
+// cleanSQL leaves a session as it was, whatever the functions have done that a
+// transaction reached. pgbridge sends it behind each.
+var cleanSQL = []string{
+	"RESET ALL", "UNLISTEN *", "CLOSE ALL", "DISCARD SEQUENCES",
+	"SELECT SESSION_USER, current_setting('role'), pg_my_temp_schema(), pg_advisory_unlock_all()",
+}
+
 // bareRequests answers echo requests, or runs TPC-B by hand: the same two
-// round trips, and nothing of what makes a service.
+// round trips, and nothing of what makes a service but, where that is asked for, a clean
+// session behind each.
 func bareRequests(kind contenderKind, postgresURL, natsURL string) error {
 	nc, err := nats.Connect(natsURL)
 	if err != nil {
@@ -36,23 +45,27 @@ func bareRequests(kind contenderKind, postgresURL, natsURL string) error {
 		select {}
 	}
 	work := make(chan *nats.Msg, 1024)
-	if _, err := nc.ChanSubscribe("bare.run", work); err != nil {
+	to, clean := "bare.run", []string(nil)
+	if kind == bareClean {
+		to, clean = "bare.clean.run", cleanSQL
+	}
+	if _, err := nc.ChanSubscribe(to, work); err != nil {
 		return err
 	}
 	failed := make(chan error)
 	for range clients {
-		go func() { failed <- bareWorker(context.Background(), postgresURL, work) }()
+		go func() { failed <- bareWorker(context.Background(), postgresURL, work, clean) }()
 	}
 	return <-failed
 }
 
-func bareWorker(ctx context.Context, postgresURL string, work <-chan *nats.Msg) error {
+func bareWorker(ctx context.Context, postgresURL string, work <-chan *nats.Msg, clean []string) error {
 	conn, err := pgx.Connect(ctx, postgresURL)
 	if err != nil {
 		return err
 	}
 	pg := conn.PgConn()
-	for i, sql := range bareSQL {
+	for i, sql := range slices.Concat(bareSQL, clean) {
 		if _, err := pg.Prepare(ctx, "s"+strconv.Itoa(i), sql, nil); err != nil {
 			return err
 		}
@@ -64,7 +77,7 @@ func bareWorker(ctx context.Context, postgresURL string, work <-chan *nats.Msg) 
 		if err := json.Unmarshal(m.Data, &body); err != nil {
 			return err
 		}
-		balance, err := bareTransaction(ctx, pg, body.Params)
+		balance, err := bareTransaction(ctx, pg, body.Params, len(clean))
 		if err != nil {
 			return err
 		}
@@ -75,7 +88,7 @@ func bareWorker(ctx context.Context, postgresURL string, work <-chan *nats.Msg) 
 	return errors.New("no more work")
 }
 
-func bareTransaction(ctx context.Context, pg *pgconn.PgConn, d draw) (balance []byte, err error) {
+func bareTransaction(ctx context.Context, pg *pgconn.PgConn, d draw, clean int) (balance []byte, err error) {
 	text := func(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
 	delta, aid, tid, bid := text(d.Delta), text(d.Aid), text(d.Tid), text(d.Bid)
 	p := pg.StartPipeline(ctx)
@@ -95,11 +108,16 @@ func bareTransaction(ctx context.Context, pg *pgconn.PgConn, d draw) (balance []
 		}
 	}
 	p.SendQueryParams("COMMIT", nil, nil, nil, nil)
+	for i := range clean {
+		p.SendQueryPrepared("s"+strconv.Itoa(len(bareSQL)+i), nil, nil, nil)
+	}
 	if err := p.Sync(); err != nil {
 		return nil, err
 	}
-	if _, err := bareResult(p); err != nil {
-		return nil, err
+	for range 1 + clean {
+		if _, err := bareResult(p); err != nil {
+			return nil, err
+		}
 	}
 	return balance, p.Close()
 }

@@ -31,8 +31,10 @@ const (
 	bareLoopStream contenderKind = "loop-jetstream"
 	bareEcho       contenderKind = "echo"
 	bareService    contenderKind = "service"
+	bareClean      contenderKind = "clean-service"
 	bareDrain      contenderKind = "drain"
 	bareKeys       contenderKind = "keys"
+	bareCleanKeys  contenderKind = "clean-keys"
 	pgbridgeRun    contenderKind = "pgbridge"
 )
 
