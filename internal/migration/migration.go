@@ -19,8 +19,19 @@ const (
 	begin = "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n"
 	end   = "\nCOMMIT;\n"
 
-	// lockSQL has one of several that migrate at once wait for the other.
-	lockSQL = "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgbridge.migrate'));\n"
+	// lockSQL has one of several that migrate at once wait for the other, which has done
+	// in a moment. Anybody may hold the lock for ever, so it goes on without it then: two
+	// that get in each other's way fail, and change nothing. Nor does it wait for ever for
+	// what somebody else is about to make under the name of the schema.
+	lockSQL = `DO $pgbridge$
+BEGIN
+    PERFORM pg_catalog.set_config('lock_timeout', '3s', true);
+    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext('pgbridge.migrate'));
+EXCEPTION WHEN lock_not_available THEN
+END
+$pgbridge$;
+SET LOCAL lock_timeout = '1min';
+`
 
 	createSchema = "CREATE SCHEMA IF NOT EXISTS pgbridge;\n"
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -86,4 +87,22 @@ func connect(t *testing.T, url, as string) *pgx.Conn {
 		t.Fatal(err)
 	}
 	return conn
+}
+
+// Whoever may connect can hold any advisory lock, for as long as they like.
+func TestALockInForeignHandsIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t).NewDatabase(t)
+	mallory := testenv.Value[string](t, url, "SELECT 'mallory_' || current_database()")
+	testenv.Exec(t, url, "CREATE ROLE "+mallory)
+	t.Cleanup(func() { testenv.Exec(t, url, "DROP ROLE "+mallory) })
+	holder := connect(t, url, "SET ROLE "+mallory)
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(hashtext('pgbridge.migrate'))"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := migration.Run(ctx, connect(t, url, ""), "CREATE TABLE pgbridge.made ();"); err != nil {
+		t.Errorf("Run() with the lock in foreign hands = %v", err)
+	}
 }
