@@ -65,16 +65,29 @@ func (a Account) Command(dir, path string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Own hands a file, or a folder with all it holds, to the account.
+// Own hands a folder with all it holds to the account.
 func (a Account) Own(path string) error {
 	if a.name == "" {
 		return nil
 	}
-	return filepath.WalkDir(path, func(path string, _ fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return fmt.Errorf("hand files to user %s: %w", a.name, err)
+	}
+	return errors.Join(a.own(root), root.Close())
+}
+
+// own is Own for a folder that may be the account's already, whose other processes can
+// put links to anywhere into it meanwhile.
+func (a Account) own(root *os.Root) error {
+	if a.name == "" {
+		return nil
+	}
+	return fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("hand files to user %s: %w", a.name, err)
 		}
-		return os.Lchown(path, a.uid, a.gid)
+		return root.Lchown(path, a.uid, a.gid)
 	})
 }
 

@@ -14,18 +14,17 @@ import (
 	"strings"
 )
 
-// initDB makes a data directory at dir/data as the account, which owns dir.
-func initDB(ctx context.Context, b Binaries, account Account, dir, superuser, password string) error {
-	pwFile := filepath.Join(dir, "password")
-	if err := os.WriteFile(pwFile, []byte(password+"\n"), 0o600); err != nil {
+// initDB makes the data directory as the account, which owns dir.
+func initDB(ctx context.Context, b Binaries, account Account, dir *workDir, superuser, password string) error {
+	if err := dir.root.WriteFile("password", []byte(password+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write the superuser's password: %w", err)
 	}
-	defer func() { _ = os.Remove(pwFile) }()
-	if err := account.Own(dir); err != nil {
+	defer func() { _ = dir.root.Remove("password") }()
+	if err := account.own(dir.root); err != nil {
 		return err
 	}
-	cmd := account.Command(dir, b.InitDB, "-D", filepath.Join(dir, "data"), "--username", superuser,
-		"--pwfile", pwFile, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync")
+	cmd := account.Command(dir.path, b.InitDB, "-D", dir.data(), "--username", superuser,
+		"--pwfile", filepath.Join(dir.path, "password"), "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync")
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := runToEnd(ctx, cmd); err != nil {
@@ -90,15 +89,14 @@ func copyFile(from, to string) error {
 
 // configure appends settings to a data directory's postgresql.conf, where the
 // last one counts and ALTER SYSTEM overrides it.
-func configure(dataDir string, settings map[string]string) error {
-	path := filepath.Join(dataDir, "postgresql.conf")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+func configure(dir *workDir, settings map[string]string) error {
+	f, err := dir.root.OpenFile("data/postgresql.conf", os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return fmt.Errorf("configure PostgreSQL: %w", err)
 	}
 	_, err = f.WriteString(confLines(settings))
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("configure PostgreSQL: write %s: %w", path, err)
+		return fmt.Errorf("configure PostgreSQL: write %s: %w", f.Name(), err)
 	}
 	return nil
 }
@@ -112,9 +110,9 @@ func confLines(settings map[string]string) string {
 	return "\n" + lines.String()
 }
 
-func writeFiles(dataDir string, files map[string][]byte) error {
+func writeFiles(dir *workDir, files map[string][]byte) error {
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dataDir, name), content, 0o600); err != nil {
+		if err := dir.root.WriteFile(filepath.Join("data", name), content, 0o600); err != nil {
 			return fmt.Errorf("write %s into the data directory: %w", name, err)
 		}
 	}

@@ -61,8 +61,13 @@ func SharePorts() error { return os.MkdirAll(reservations(), 0o700) }
 // reserved reports whether the port is this process's now: the kernel ends the lock on
 // a file of the port's name with the process. Where nobody shares, each has what it asks
 // for.
-func reserved(port int) bool {
-	file, err := os.OpenFile(filepath.Join(reservations(), strconv.Itoa(port)), os.O_RDWR|os.O_CREATE, 0o600)
+func reserved(port int) bool { return reserve(reservations(), port) }
+
+func reserve(folder string, port int) bool {
+	if !private(folder) {
+		return true
+	}
+	file, err := os.OpenFile(filepath.Join(folder, strconv.Itoa(port)), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return true
 	}
@@ -72,6 +77,17 @@ func reserved(port int) bool {
 	}
 	handedOut.Store(port, file) // open, and so locked, until the process ends
 	return true
+}
+
+// private reports whether a path is a folder of this process's user that nobody else may
+// write to. Anybody may have made one by the name of the reservations', full of links.
+func private(path string) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 {
+		return false
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(owner.Uid) == os.Geteuid()
 }
 
 func portTaken(port int) (bool, error) {

@@ -113,7 +113,7 @@ func (s *Server) makeDataDir(ctx context.Context) error {
 	if s.config.Template != "" {
 		return CopyDataDir(ctx, s.config.Template, s.dir.data())
 	}
-	return initDB(ctx, s.config.Binaries, s.account, s.dir.path, s.config.Superuser, s.config.Password)
+	return initDB(ctx, s.config.Binaries, s.account, s.dir, s.config.Superuser, s.config.Password)
 }
 
 // startOnFreePort tries again where another process took the port between the
@@ -149,13 +149,13 @@ func (s *Server) configure() error {
 		"lc_messages":                "C",
 	}
 	maps.Copy(settings, s.config.Settings)
-	if err := configure(s.dir.data(), settings); err != nil {
+	if err := configure(s.dir, settings); err != nil {
 		return err
 	}
-	if err := writeFiles(s.dir.data(), s.config.Files); err != nil {
+	if err := writeFiles(s.dir, s.config.Files); err != nil {
 		return err
 	}
-	return s.account.Own(s.dir.path)
+	return s.account.own(s.dir.root)
 }
 
 // StartAgain starts a stopped server, on the same data directory and port. It
@@ -168,7 +168,7 @@ func (s *Server) StartAgain(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	log, err := os.OpenFile(s.dir.log(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	log, err := s.dir.root.OpenFile(logName, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
@@ -262,7 +262,7 @@ func (s *Server) SocketDir() string { return s.dir.path }
 // LogTail returns the last lines of the server's log, at most 4 KiB. Like any
 // PostgreSQL log it may quote data.
 func (s *Server) LogTail() string {
-	log, err := os.ReadFile(s.dir.log())
+	log, err := s.dir.root.ReadFile(logName)
 	if err != nil {
 		return "(no log: " + err.Error() + ")"
 	}

@@ -171,13 +171,14 @@ func TestSweep(t *testing.T) {
 	}
 	left, used, young, foreign := make("left"), make("used"), make("young"), make("foreign")
 	for _, dir := range []string{left, used, young} {
-		lock, err := lockFile(filepath.Join(dir, "lock"), os.O_CREATE)
+		w, err := openWorkDir(dir, os.O_CREATE)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer lock.Close()
+		defer w.root.Close()
+		defer w.lock.Close()
 		if dir != used {
-			lock.Close()
+			w.lock.Close()
 		}
 	}
 	for _, dir := range []string{left, used, foreign} {

@@ -11,8 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// workDir belongs to the account, whose other processes can put links to anywhere in
+// it. So what this process does there, as root perhaps, it does through root.
 type workDir struct {
 	path string
+	root *os.Root
 	lock *os.File
 }
 
@@ -22,24 +25,41 @@ func newWorkDir(account Account) (*workDir, error) {
 		return nil, err
 	}
 	sweep(parent, account)
-	path, err := account.TempDir(workDirPattern)
+	path, err := os.MkdirTemp(parent, workDirPattern)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}
-	lock, err := lockFile(filepath.Join(path, "lock"), os.O_CREATE)
+	w, err := openWorkDir(path, os.O_CREATE)
+	if err == nil {
+		err = account.own(w.root)
+	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
-	return &workDir{path: path, lock: lock}, nil
+	return w, nil
+}
+
+// openWorkDir opens a folder and locks its lock file.
+func openWorkDir(path string, flag int) (*workDir, error) {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the server's folder: %w", err)
+	}
+	lock, err := lockFile(root, flag)
+	if err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return &workDir{path: path, root: root, lock: lock}, nil
 }
 
 func (w *workDir) data() string { return filepath.Join(w.path, "data") }
 
-func (w *workDir) log() string { return filepath.Join(w.path, "server.log") }
+// logName is the server's log in the folder.
+const logName = "server.log"
 
 func (w *workDir) remove() error {
 	removeSharedMemory(w.data())
-	return errors.Join(os.RemoveAll(w.path), w.lock.Close())
+	return errors.Join(os.RemoveAll(w.path), w.lock.Close(), w.root.Close())
 }
 
 // sweep removes the folders of owners that were killed. What it cannot lock
@@ -54,12 +74,12 @@ func sweep(parent string, account Account) {
 		if !oldAndOurs(path, account) {
 			continue
 		}
-		lock, err := lockFile(filepath.Join(path, "lock"), 0)
+		w, err := openWorkDir(path, 0)
 		if err != nil {
 			continue
 		}
-		endOrphan(filepath.Join(path, "data"))
-		_ = (&workDir{path: path, lock: lock}).remove() // the next Start tries again
+		endOrphan(w.data())
+		_ = w.remove() // the next Start tries again
 	}
 }
 
@@ -77,13 +97,13 @@ func oldAndOurs(path string, account Account) bool {
 
 // lockFile opens and locks a file, without waiting. The system releases the
 // lock when the process ends.
-func lockFile(path string, flag int) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|flag, 0o600)
+func lockFile(root *os.Root, flag int) (*os.File, error) {
+	f, err := root.OpenFile("lock", os.O_RDWR|unix.O_NOFOLLOW|flag, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock file: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
 }
