@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -300,4 +301,32 @@ func goFiles(t *testing.T, folder string) []string {
 		t.Fatalf("%s has no Go files: %v", folder, err)
 	}
 	return slices.DeleteFunc(all, func(file string) bool { return strings.HasSuffix(file, "_test.go") })
+}
+
+// TestFailuresAreTriedAgainWhereThatIsAskedFor holds that the machine which looks at every
+// change tries failed tests again, up to three of them, and that make test by itself does not.
+func TestFailuresAreTriedAgainWhereThatIsAskedFor(t *testing.T) {
+	t.Parallel()
+	script, err := os.ReadFile(".ci/run")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`(?m)^export (RERUNS=[1-9])\b`).FindSubmatch(script)
+	if asked == nil {
+		t.Fatal(".ci/run asks for no RERUNS")
+	}
+	tests := map[string]bool{"RERUNS=0": false, string(asked[1]): true}
+	for _, target := range []string{"test", "race"} {
+		for setting, again := range tests {
+			out, err := exec.Command("make", "-n", target, setting).CombinedOutput()
+			if err != nil {
+				t.Fatalf("make -n %s %s: %v\n%s", target, setting, err, out)
+			}
+			tries := strings.Contains(string(out), "--rerun-fails="+strings.TrimPrefix(setting, "RERUNS=")+" ") &&
+				strings.Contains(string(out), "--rerun-fails-max-failures=3 ")
+			if tries != again {
+				t.Errorf("make %s %s tries failed tests again: %t, want %t\n%s", target, setting, tries, again, out)
+			}
+		}
+	}
 }
