@@ -8,7 +8,7 @@
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 5';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 6';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -211,6 +211,7 @@ DECLARE
     kind "char";
     schema_name text;
     table_name text;
+    strange record;
     trigger_name text := 'pgbridge_watch_' || left(md5(channel), 16);
 BEGIN
     PERFORM pgbridge.refuse(channel, 0);
@@ -221,6 +222,27 @@ BEGIN
     ELSIF kind = 'r' AND EXISTS (SELECT FROM pg_inherits WHERE inhparent = relation) THEN
         RAISE EXCEPTION '% has child tables, whose rows its triggers would miss', relation
             USING ERRCODE = 'wrong_object_type', HINT = 'Watch the children, or make it a partitioned table.';
+    END IF;
+    -- A type's owner can make a cast to json, whose function to_json calls, with the
+    -- rights of whoever writes to the table.
+    WITH RECURSIVE used(type) AS (
+        SELECT atttypid FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+        UNION
+        SELECT part.type FROM used JOIN pg_type t ON t.oid = used.type CROSS JOIN LATERAL (
+            SELECT t.typelem UNION ALL SELECT t.typbasetype
+            UNION ALL SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        ) part(type)
+    )
+    SELECT t.oid::regtype AS type, pg_get_userbyid(t.typowner) AS owner INTO strange
+    FROM used JOIN pg_type t ON t.oid = used.type JOIN pg_roles theirs ON theirs.oid = t.typowner,
+        pg_class c JOIN pg_roles ours ON ours.oid = c.relowner
+    WHERE c.oid = relation AND t.typowner <> c.relowner AND NOT theirs.rolsuper
+        AND (ours.rolsuper OR NOT pg_has_role(c.relowner, t.typowner, 'MEMBER'))
+        AND t.typowner <> (SELECT datdba FROM pg_database WHERE datname = current_database())
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the type % belongs to %, whose functions could be called by whoever writes to %', strange.type, strange.owner, relation
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Give the type to the owner of the table, or of the database.';
     END IF;
     PERFORM pgbridge.unwatch(relation, channel);
     EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION pgbridge.watched(%L, %L, %L)',

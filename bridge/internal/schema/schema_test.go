@@ -306,6 +306,29 @@ func TestWatchRefusesWhatItWouldMiss(t *testing.T) {
 	}
 }
 
+// A type's owner can have to_json call a function of theirs, with the rights of whoever
+// writes to the watched table. Those of the table's owner are no strangers'.
+func TestWatchRefusesTypesOfStrangers(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	mallory := testenv.Value[string](t, url, "SELECT 'mallory_' || current_database()")
+	testenv.Exec(t, url, "CREATE ROLE "+mallory+"; CREATE SCHEMA theirs AUTHORIZATION "+mallory)
+	t.Cleanup(func() { testenv.Exec(t, url, "DROP OWNED BY "+mallory+" CASCADE; DROP ROLE "+mallory) })
+	testenv.Exec(t, url, `SET ROLE `+mallory+`; CREATE TYPE theirs.mood AS ENUM ('ok');
+		RESET ROLE; CREATE TYPE pair AS (n int, mood theirs.mood); CREATE TYPE mine AS ENUM ('ok');
+		CREATE TABLE plain (mood theirs.mood); CREATE TABLE list (mood theirs.mood[]); CREATE TABLE nested (pair pair);
+		CREATE TABLE my (mine mine, at timestamptz, tags text[]);
+		CREATE TABLE all_theirs (mood theirs.mood); GRANT ALL ON SCHEMA public TO `+mallory+`; ALTER TABLE all_theirs OWNER TO `+mallory)
+	for _, table := range []string{"plain", "list", "nested"} {
+		_, err := connect(t, url).Exec(t.Context(), "SELECT pgbridge.watch('"+table+"', 'a')")
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != "42501" {
+			t.Errorf("watch(%s) = %v, want SQLSTATE 42501", table, err)
+		}
+	}
+	testenv.Exec(t, url, "SELECT pgbridge.watch('my', 'a'), pgbridge.watch('all_theirs', 'a')")
+}
+
 func TestMigrateAgainChangesNothing(t *testing.T) {
 	t.Parallel()
 	url := database(t)
@@ -334,7 +357,7 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 5" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 6" {
 		t.Errorf("after migrate there is %q", got)
 	}
 }
