@@ -30,14 +30,18 @@ func TestDev(t *testing.T) {
 		t.Errorf("the console: %d %s", code, body)
 	}
 	showsVisitors(t, address[1])
-	url := regexp.MustCompile(`postgres://[^"' ]+`).FindString(c.stderr.String())
+	login := regexp.MustCompile(`PGPASSWORD=(\S+) \S+ "?postgres://postgres@([^"' ]+)`).FindStringSubmatch(c.stderr.String())
+	if login == nil {
+		t.Fatalf("no line that notifies in %s", &c.stderr)
+	}
+	url := "postgres://postgres:" + login[1] + "@" + login[2]
 	testenv.Exec(t, url, "NOTIFY orders, 'from outside'")
 	says(t, &c.stdout, "pgbridge.event.orders  from outside\n")
 	says(t, &c.stdout, "pgbridge.event.billing  Pgbridge-Id=")
 	testenv.Exec(t, url, "SELECT pgbridge.notify('billing', 'durably')")
 	says(t, &c.stdout, "  durably\n")
 
-	line := regexp.MustCompile(`(?m)^    (psql .*)$`).FindStringSubmatch(c.stderr.String())
+	line := regexp.MustCompile(`(?m)^    (PGPASSWORD=\S+ psql .*)$`).FindStringSubmatch(c.stderr.String())
 	if line != nil { // as a person would paste it
 		if out, err := exec.Command("sh", "-c", line[1]).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", line[1], err, out)
@@ -132,5 +136,9 @@ func TestNotifyLine(t *testing.T) {
 	got := notifyLine("/x y/psql", "postgres://u:secret@h/d?a=1&b=2", true, `we"ird $x`)
 	if strings.Contains(got, "secret") || !strings.HasSuffix(got, ` -c 'NOTIFY "we""ird $x", '\''hello'\'''`) {
 		t.Errorf("line %s", got)
+	}
+	own := notifyLine("/x/psql", "postgres://postgres:secret@h/d?sslmode=disable", false, "orders")
+	if environment, command, _ := strings.Cut(own, " "); environment != "PGPASSWORD=secret" || strings.Contains(command, "secret") {
+		t.Errorf("line %s: every user of the machine can read the password", own)
 	}
 }

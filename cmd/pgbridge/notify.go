@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	neturl "net/url"
 	"regexp"
 
 	"github.com/jackc/pgx/v5"
@@ -87,19 +88,27 @@ func (cmd notifyCmd) inPostgres(ctx context.Context, p *process, payload string)
 }
 
 // notifyLine is a shell command that notifies. The password of somebody
-// else's database stays out of it: psql will ask.
+// else's database stays out of it: psql will ask. That of a throw-away server is in the
+// environment, since every user of the machine can read a command line.
 func notifyLine(psql, url string, foreign bool, channel string) string {
 	if console.LookUp("psql") != "" {
 		psql = "psql"
 	}
+	environment := ""
 	if foreign {
 		url = config.MaskConnString(url)
+	} else if u, err := neturl.Parse(url); err == nil {
+		if password, given := u.User.Password(); given {
+			environment = "PGPASSWORD=" + console.ShellWord(password) + " "
+			u.User = neturl.User(u.User.Username())
+			url = u.String()
+		}
 	}
 	if !regexp.MustCompile(`^[a-z_][a-z0-9_]*$`).MatchString(channel) {
 		channel = pgx.Identifier{channel}.Sanitize()
 	}
 	sql := "NOTIFY " + channel + ", 'hello'"
-	return console.ShellWord(psql) + " " + console.ShellWord(url) + " -c " + console.ShellWord(sql)
+	return environment + console.ShellWord(psql) + " " + console.ShellWord(url) + " -c " + console.ShellWord(sql)
 }
 
 func notify(ctx context.Context, s *postgres.Settings, channel, payload string) error {
