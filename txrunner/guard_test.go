@@ -203,6 +203,29 @@ func TestForgedReplica(t *testing.T) {
 	harness.Equal(t, "warnings of long answers", len(r.Logs.FilterField(zap.String("replica", "LONG")).All()), 0)
 }
 
+// One who may publish to inboxes answers more often than there can be replicas, and keeps
+// nobody from starting.
+func TestFloodOfForgedReplicas(t *testing.T) {
+	t.Parallel()
+	const most = 1000 // answers that are looked at
+	w := newWorld(t, transfer)
+	_, err := w.Client.Subscribe("$SRV.INFO.pgbridge", func(m *nats.Msg) {
+		for i := range 3 * most {
+			_ = m.Respond(fmt.Appendf(nil, `{"id": "F%d", "metadata": {"prefix": "pgbridge", "database": "elsewhere"}}`, i))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Client.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	r := w.Serve()
+	if n := len(r.Logs.FilterMessageSnippet("nobody confirms").All()); n == 0 || n > most {
+		t.Errorf("%d answers were looked at, want some, and %d at the most", n, most)
+	}
+}
+
 // A replica that is too slow to answer everybody is still there: a newcomer on another
 // server waits until it is gone.
 func TestSlowReplicaOnAnotherServer(t *testing.T) {
