@@ -128,16 +128,8 @@ func (j *Jobs) settle(ctx context.Context, s *sources, one *job) verdict {
 		return j.waiting(one, errEarly)
 	}
 	if one.meta.NumDelivered > 1 {
-		said, err := j.recall(ctx, s, one)
-		if said || err != nil {
-			return j.waiting(one, err)
-		}
-		starts, err := j.begin(ctx, one)
-		switch {
-		case err != nil:
-			return j.waiting(one, err)
-		case starts > maxStarts:
-			return j.fail(ctx, one, givenUp())
+		if v, over := j.again(ctx, s, one); over {
+			return v
 		}
 	}
 	begun := time.Now()
@@ -168,6 +160,25 @@ func (j *Jobs) settle(ctx context.Context, s *sources, one *job) verdict {
 		one.failed = failed - 1
 	}
 	return j.fail(ctx, one, failure)
+}
+
+// again looks at what is known of a job that was delivered before, and counts that it
+// starts once more. It reports whether this delivery is over with that.
+func (j *Jobs) again(ctx context.Context, s *sources, one *job) (v verdict, over bool) {
+	said, err := j.recall(ctx, s, one)
+	starts := 0
+	if !said && err == nil {
+		starts, err = j.begin(ctx, one)
+	}
+	switch {
+	case unstorable(err):
+		return j.fail(ctx, one, errUnstorable), true
+	case said || err != nil:
+		return j.waiting(one, err), true
+	case starts > maxStarts:
+		return j.fail(ctx, one, givenUp()), true
+	}
+	return v, false
 }
 
 // fail makes an error the last word, unless a job with this id has committed.

@@ -135,5 +135,8 @@ func (j *Jobs) owned(ctx context.Context, one *job) (body []byte, known bool, er
 		return nil, false, err
 	}
 	defer s.GiveBack(false)
-	return one.key.Stored(ctx, s)
+	if body, known, err = one.key.Stored(ctx, s); unstorable(err) {
+		return nil, false, nil
+	}
+	return body, known, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/session"
 	"github.com/pgbridge/pgbridge/internal/subject"
@@ -90,6 +91,20 @@ func (j *Jobs) newKey(one *job, id string) (*execution.MessageID, error) {
 		script = subject.Token(script)
 	}
 	return execution.NewMessageID(j.config.Prefix, "", kindJob, script, id, one.msg.Data())
+}
+
+// errUnstorable is the last word on a job of which nothing can be counted.
+var errUnstorable = service.Errorf(service.CodeInvalidRequest, "the id, or the script's name, is none that the database can hold")
+
+// unstorable reports whether an error says that a job's key is none that the table can
+// hold, now or ever: it is too long for an index, or has characters that the database's
+// encoding lacks. Whoever leaves jobs chooses both, so that is no reason to wait.
+func unstorable(err error) bool {
+	switch postgres.SQLState(err) {
+	case "54000", "22P05", "22021": // program_limit_exceeded, untranslatable_character, character_not_in_repertoire
+		return true
+	}
+	return false
 }
 
 // keyOf is where something else is counted.
