@@ -72,10 +72,7 @@ func newCursor(name string, task *pinned.Task, scroll bool) *cursor {
 func (c *cursor) describe(fields []pgconn.FieldDescription, columns *rows.Columns) {
 	c.fields = append([]pgconn.FieldDescription(nil), fields...)
 	c.columns = c.task.Format(columns)
-	c.encode = c.columns.AppendRow
-	if c.task.Objects() {
-		c.encode = c.columns.AppendObject
-	}
+	c.encode = encoder{c.columns, c.task.Objects()}
 }
 
 // newPage begins a page in the cursor's buffer, which ends the last one.

@@ -1,5 +1,7 @@
 package cursors
 
+import "github.com/pgbridge/pgbridge/internal/rows"
+
 const (
 	pageStart = `{"rows":[`
 	doneTrue  = `],"done":true}`
@@ -7,8 +9,24 @@ const (
 	pageEnd   = len(doneFalse)
 )
 
-// encoder appends one row in JSON.
-type encoder func(dst []byte, values [][]byte) []byte
+// encoder writes rows in JSON.
+type encoder struct {
+	columns *rows.Columns
+	objects bool
+}
+
+// append appends one row.
+func (e encoder) append(dst []byte, values [][]byte) []byte {
+	if e.objects {
+		return e.columns.AppendObject(dst, values)
+	}
+	return e.columns.AppendRow(dst, values)
+}
+
+// least is how long a row is at least; see [rows.Columns.Least].
+func (e encoder) least(values [][]byte, limit int) int {
+	return e.columns.Least(values, e.objects, limit)
+}
 
 // fit is what became of a row that was offered to a page.
 type fit uint8
@@ -39,13 +57,13 @@ func (p *page) room() int { return max(1, p.soft-len(p.body)-pageEnd) }
 // offer appends a row if it fits.
 func (p *page) offer(encode encoder, values [][]byte) fit {
 	before := len(p.body)
-	if p.full || rawSize(values) > 2*p.hard {
+	if p.full || encode.least(values, p.hard) > p.hard {
 		return p.decline(before)
 	}
 	if p.rows > 0 {
 		p.body = append(p.body, ',')
 	}
-	p.body = encode(p.body, values)
+	p.body = encode.append(p.body, values)
 	return p.accept(before)
 }
 

@@ -100,7 +100,7 @@ func (p *pump) take(ctx context.Context, w *execution.Execution) error {
 		n++
 		size := rawSize(values)
 		bytes, largest = bytes+size, max(largest, size)
-		p.place(ctx, values, size)
+		p.place(ctx, values)
 	}})
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (p *pump) take(ctx context.Context, w *execution.Execution) error {
 }
 
 // place puts one row into a chunk or, once nothing is sent any more, aside.
-func (p *pump) place(ctx context.Context, values [][]byte, size int) {
+func (p *pump) place(ctx context.Context, values [][]byte) {
 	if p.stopped != nil {
 		if !p.c.at.scroll {
 			p.c.ahead.add(p.c.encode, values)
@@ -120,11 +120,11 @@ func (p *pump) place(ctx context.Context, values [][]byte, size int) {
 		return
 	}
 	p.number++
-	if size > 2*p.limit {
+	if p.c.encode.least(values, p.limit) > p.limit {
 		p.refuse(ctx)
 		return
 	}
-	err := p.add(ctx, func(dst []byte) []byte { return p.c.encode(dst, values) })
+	err := p.add(ctx, func(dst []byte) []byte { return p.c.encode.append(dst, values) })
 	if p.stopped == nil {
 		p.stopped = err
 	}

@@ -1,5 +1,7 @@
 package cursors
 
+import "slices"
+
 // readahead are rows that PostgreSQL has sent and the client has not got, in JSON
 // and in order. A row that is too large for any message is kept as an empty
 // one.
@@ -17,16 +19,16 @@ func (a *readahead) len() int { return len(a.ends) - a.next }
 
 // add encodes a row at the end.
 func (a *readahead) add(encode encoder, values [][]byte) {
-	size := rawSize(values)
+	size := encode.least(values, a.maxRow)
 	if a.lost = a.lost || len(a.data) > maxAhead || a.room != nil && a.room(min(size, a.maxRow)) != nil; a.lost {
 		return
 	}
 	before := len(a.data)
-	if size <= 2*a.maxRow {
-		a.data = encode(a.data, values)
+	if size <= a.maxRow {
+		a.data = encode.append(a.data, values)
 	}
 	if len(a.data)-before > a.maxRow {
-		a.data = a.data[:before]
+		a.data = slices.Clone(a.data[:before]) // the memory was for this row
 	}
 	a.ends = append(a.ends, len(a.data))
 }

@@ -46,8 +46,12 @@ func (r *reply) resolve(describe func([]pgconn.FieldDescription) (*rows.Columns,
 		if err != nil {
 			return err
 		}
+		columns = r.format.Columns(columns)
 		text, appendRow := r.appender(nil, columns)
 		for i, row := range last.rows {
+			if r.tooLarge = r.tooLarge || columns.Least(row, r.format.Objects, r.limit) > r.limit; r.tooLarge {
+				return errTooLarge
+			}
 			if i > 0 {
 				text = append(text, ',')
 			}

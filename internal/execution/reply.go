@@ -98,7 +98,6 @@ func (r *reply) size() int { return len(r.body) + r.held }
 // appender returns what appends a row, behind the beginning of a result with such
 // columns, which it has appended to dst.
 func (r *reply) appender(dst []byte, columns *rows.Columns) ([]byte, func(dst []byte, values [][]byte) []byte) {
-	columns = r.format.Columns(columns)
 	dst = append(dst, `"columns":`...)
 	dst = columns.AppendHeader(dst)
 	dst = append(dst, `,"rows":[`...)
@@ -110,9 +109,10 @@ func (r *reply) appender(dst []byte, columns *rows.Columns) ([]byte, func(dst []
 
 func (r *reply) addRows(s *session.Session, columns *rows.Columns, from *session.Result) {
 	var appendRow func(dst []byte, values [][]byte) []byte
-	r.body, appendRow = r.appender(r.body, columns)
+	shown := r.format.Columns(columns)
+	r.body, appendRow = r.appender(r.body, shown)
 	for first := true; from.NextRow(); first = false {
-		if r.tooLarge || r.size() > r.limit || larger(from.Values(), 2*r.limit) {
+		if r.tooLarge || r.size() > r.limit || !r.room(shown.Least(from.Values(), r.format.Objects, r.limit)) {
 			r.drain(s, from.Values())
 			continue
 		}
@@ -123,6 +123,18 @@ func (r *reply) addRows(s *session.Session, columns *rows.Columns, from *session
 		r.charge()
 	}
 	r.body = append(r.body, ']')
+}
+
+// room reports whether a row may be written that has so many bytes at least, and takes
+// the memory of a long one before it is.
+func (r *reply) room(bytes int) bool {
+	if bytes > r.limit {
+		return false
+	}
+	if bytes > chargeStep {
+		r.take(r.size() + r.apart + bytes)
+	}
+	return r.refused == nil
 }
 
 // larger reports whether a row is longer than any that could be made fit. As JSON
@@ -142,7 +154,11 @@ func (r *reply) charge() {
 	if taken-r.memory.Bytes() <= chargeStep {
 		return
 	}
-	if err := r.memory.Set(taken); err != nil && r.refused == nil {
+	r.take(taken)
+}
+
+func (r *reply) take(bytes int) {
+	if err := r.memory.Set(bytes); err != nil && r.refused == nil {
 		r.refused, r.tooLarge = err, true
 	}
 }
