@@ -1,18 +1,29 @@
 package script
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const extension = ".sql"
 
 // MaxBytes is how large a script may be; what is larger is a dump.
 const MaxBytes = 8 << 20
+
+// Links can make a few files any number, so what a folder may hold is bounded: files and
+// folders by all names that lead to them, each counted as often as there are folders on
+// the way, and the scripts' bytes.
+const (
+	maxEntries    = 100_000
+	maxTotalBytes = 64 << 20
+)
 
 // Scripts are the scripts of a folder by their names.
 type Scripts map[string]*Script
@@ -27,6 +38,10 @@ type Scripts map[string]*Script
 // that has not changed keeps its *Script, and one that is faulty now keeps the
 // one it had.
 //
+// Where there are more than 100,000 files and folders, or half as many in folders of
+// their own and so on, or more than 64 MiB of scripts, the rest is passed over, and the
+// last scripts stay.
+//
 // The error is of type Errors and holds the faults of all files; the scripts
 // that could be had are returned beside it. It is another error where the
 // folder itself cannot be read; then the last scripts are returned.
@@ -38,7 +53,7 @@ func Load(dir string, last Scripts) (Scripts, error) {
 	if err != nil {
 		return last, fmt.Errorf("read the scripts folder: %w", err)
 	}
-	l := loader{last: last, scripts: make(Scripts, len(last))}
+	l := loader{last: last, scripts: make(Scripts, len(last)), root: dir}
 	l.folder(folder{path: dir, info: info})
 	if l.faults != nil {
 		l.faults.sort()
@@ -50,6 +65,10 @@ func Load(dir string, last Scripts) (Scripts, error) {
 type loader struct {
 	last, scripts Scripts
 	faults        Errors
+	root          string
+	entries       int // looked at so far
+	bytes         int // of the scripts so far
+	full          bool
 }
 
 // folder is one that is being read.
@@ -59,6 +78,7 @@ type folder struct {
 	wrong  string // an element of the path that no name can hold
 	info   fs.FileInfo
 	above  *folder
+	depth  int // how many are above
 }
 
 func (l *loader) folder(f folder) {
@@ -69,10 +89,25 @@ func (l *loader) folder(f folder) {
 		return
 	}
 	for _, entry := range entries {
-		if !strings.HasPrefix(entry.Name(), ".") {
-			l.entry(&f, entry)
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
 		}
+		if l.count(f.depth+1, 0); l.full {
+			return
+		}
+		l.entry(&f, entry)
 	}
+}
+
+// count adds to what was found, and says once that it is too much.
+func (l *loader) count(entries, bytes int) {
+	l.entries, l.bytes = l.entries+entries, l.bytes+bytes
+	if l.full || l.entries <= maxEntries && l.bytes <= maxTotalBytes {
+		return
+	}
+	l.full = true
+	l.keepBelow("")
+	l.fault(l.root, fmt.Sprintf("too many files and folders, or more than %d MiB of scripts: the rest is passed over", maxTotalBytes>>20))
 }
 
 func (l *loader) entry(f *folder, entry fs.DirEntry) {
@@ -86,13 +121,33 @@ func (l *loader) entry(f *folder, entry fs.DirEntry) {
 	case err != nil:
 		l.unreachable(path, name, err)
 	case info.IsDir():
-		l.below(f, folder{path: path, prefix: name + ".", wrong: f.wrong, info: info, above: f})
+		l.below(f, folder{path: path, prefix: name + ".", wrong: f.wrong, info: info, above: f, depth: f.depth + 1})
 	case !isScript:
 	case info.Mode().IsRegular() && info.Size() <= MaxBytes:
 		l.file(f, path, strings.TrimSuffix(entry.Name(), extension))
 	default:
-		l.refuse(path, name, fmt.Sprintf("not a regular file of at most %d MiB", MaxBytes>>20))
+		l.refuse(path, name, errNoScript.Error())
 	}
+}
+
+var errNoScript = fmt.Errorf("not a regular file of at most %d MiB", MaxBytes>>20)
+
+// readFile reads a file that may be another one by now than it was just looked at: it
+// does not wait for a pipe's other end, and reads no more than a script may have.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, errNoScript)
+	}
+	source, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
+	if err == nil && len(source) > MaxBytes {
+		err = errNoScript
+	}
+	return source, err
 }
 
 // unreachable takes what is listed and cannot be followed. What has gone since
@@ -132,9 +187,12 @@ func (l *loader) file(f *folder, path, element string) {
 }
 
 func (l *loader) read(path, name string) {
-	source, err := os.ReadFile(path)
+	source, err := readFile(path)
 	if err != nil {
 		l.unreachable(path, name+extension, err)
+		return
+	}
+	if l.count(0, len(source)); l.full {
 		return
 	}
 	if last := l.last[name]; last != nil && last.File == path && last.source == string(source) {

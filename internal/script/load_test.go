@@ -201,3 +201,48 @@ func TestLinksToSecretsAreNotQuoted(t *testing.T) {
 		}
 	}
 }
+
+// A few links make a few files any number: what is read of them is bounded, and the
+// scripts that there were stay.
+func TestLoadOfLinksWithoutEnd(t *testing.T) {
+	t.Parallel()
+	last := Scripts{"there": {}}
+	for what, make := range map[string]func(dir string){
+		"folders": func(dir string) {
+			for i := range 40 {
+				write(t, dir, map[string]string{fmt.Sprintf("d%d/a", i): fmt.Sprintf("-> ../d%d", i+1), fmt.Sprintf("d%d/b", i): fmt.Sprintf("-> ../d%d", i+1)})
+			}
+			write(t, dir, map[string]string{"d40/x.sql": "select 1"})
+		},
+		"bytes": func(dir string) {
+			write(t, dir, map[string]string{"a.sql": "select 1 --" + strings.Repeat("x", 4<<20)})
+			for i := range 100 {
+				write(t, dir, map[string]string{fmt.Sprintf("l%d.sql", i): "-> a.sql"})
+			}
+		},
+	} {
+		dir := t.TempDir()
+		make(dir)
+		scripts, err := Load(dir, last)
+		faults, _ := errors.AsType[Errors](err)
+		if said := slices.ContainsFunc(faults, func(e *Error) bool { return strings.Contains(e.Msg, "passed over") }); !said || scripts["there"] == nil {
+			t.Errorf("%s: %d scripts, %d faults, want one that says that there are too many, and the script that there was", what, len(scripts), len(faults))
+		}
+	}
+}
+
+// A file can become another one between the look at it and the reading.
+func TestReadFileOfNoScript(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fifo, big := filepath.Join(dir, "fifo"), filepath.Join(dir, "big")
+	err := errors.Join(syscall.Mkfifo(fifo, 0o644), os.WriteFile(big, nil, 0o644), os.Truncate(big, MaxBytes+1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, big, "/dev/zero", dir} {
+		if _, err := readFile(path); !errors.Is(err, errNoScript) {
+			t.Errorf("readFile(%s) = %v, want %v", path, err, errNoScript)
+		}
+	}
+}
