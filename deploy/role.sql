@@ -6,6 +6,10 @@
 CREATE ROLE pgbridge LOGIN PASSWORD 'change me';
 GRANT CONNECT ON DATABASE app TO pgbridge;
 
+-- What a request runs ends when pgbridge has given it up, also where a function catches
+-- the cancelling. Not every system can (Linux can): leave the line out where it is refused.
+ALTER ROLE pgbridge SET client_connection_check_interval = '5s';
+
 -- Events and notifications. Everybody has this one, unless somebody revoked it:
 GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO pgbridge;
 
