@@ -64,7 +64,7 @@ func newCursor(name string, task *pinned.Task, scroll bool) *cursor {
 	return &cursor{
 		work: pinned.Work{Kind: "cursor", Name: name, Script: task.Script().Name, Begun: time.Now()},
 		name: name, quoted: pgx.Identifier{name}.Sanitize(), task: task, at: newPosition(scroll), brought: task.Request.Size(),
-		ahead: readahead{maxRow: task.ReplyLimit() - len(pageStart) - pageEnd},
+		ahead: readahead{maxRow: task.ReplyLimit() - len(pageStart) - pageEnd, most: maxAhead},
 	}
 }
 

@@ -76,10 +76,27 @@ func (s *set) open(ctx context.Context, w *execution.Execution, task *pinned.Tas
 		return nil, errNoQuery()
 	}
 	body, err := s.declare(ctx, w, task, o, described)
-	if errors.Is(err, errChanged) || errors.Is(err, errGrown) {
-		return s.declareAgain(ctx, w, task, o)
+	switch {
+	case errors.Is(err, errChanged):
+		body, err = s.declareAgain(ctx, w, task, o, sizes{})
+	case errors.Is(err, errGrown): // as few as can be are asked for now
+		body, err = s.declareAgain(ctx, w, task, o, sizes{average: task.ReplyLimit(), largest: task.ReplyLimit()})
+	}
+	switch {
+	case errors.Is(err, errChanged):
+		return nil, s.abandon(ctx, w, task, o, service.Errorf(service.CodeConflict, "the result's columns change again and again"))
+	case errors.Is(err, errGrown):
+		return nil, s.abandon(ctx, w, task, o, service.Errorf(service.CodeBusy, "the rows take more memory than requests have now"))
 	}
 	return body, err
+}
+
+// abandon closes the cursor in PostgreSQL that nobody has been told of, and returns why.
+func (s *set) abandon(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, why error) error {
+	if err := s.drop(ctx, w, newCursor(o.name, task, o.scroll)); err != nil {
+		return err
+	}
+	return why
 }
 
 // name finds a name for the cursor, and refuses one that is taken.
@@ -101,9 +118,11 @@ func (s *set) name(o *opening) error {
 // page does not turn out to be larger than expected.
 func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, d execution.Described) ([]byte, error) {
 	c := newCursor(o.name, task, o.scroll)
-	c.ahead.room = s.memory.grow
+	c.ahead.room, c.ahead.most = s.memory.grow, batchBytes // with more it is asked for fewer rows
 	c.hold = o.hold
-	c.sizes = s.sizes.of(task.Script().Name)
+	if c.sizes = o.sizes; c.sizes == (sizes{}) {
+		c.sizes = s.sizes.of(task.Script().Name)
+	}
 	if d.Columns == nil { // SELECT FROM has none
 		d.Columns = w.Known(d.Fields)
 	}
@@ -137,6 +156,7 @@ func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.
 		delete(s.cursors, c.name)
 		return nil, err
 	}
+	c.ahead.most = maxAhead // they cannot be asked for again from now on
 	c.answers(p)
 	c.keep(p.body)
 	s.sizes.remember(task.Script().Name, c.sizes)
@@ -149,18 +169,17 @@ func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.
 // declareAgain opens a cursor once more after it was found to be another than
 // it seemed: its columns have changed, or its rows grown. Nobody has seen
 // anything of it yet.
-func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening) ([]byte, error) {
-	c := newCursor(o.name, task, o.scroll)
-	if err := s.drop(ctx, w, c); err != nil {
+func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, known sizes) ([]byte, error) {
+	if err := s.drop(ctx, w, newCursor(o.name, task, o.scroll)); err != nil {
 		return nil, err
 	}
-	s.sizes.remember(task.Script().Name, sizes{})
 	last := len(task.Script().Statements) - 1
 	w.Forget(last)
 	described, err := w.Describe(ctx, last)
 	if err != nil {
 		return nil, err
 	}
+	o.sizes = known
 	return s.declare(ctx, w, task, o, described)
 }
 

@@ -14,6 +14,7 @@ type opening struct {
 	bytes  int
 	scroll bool
 	hold   bool
+	sizes  sizes // of the rows; zero: as the script's were before
 }
 
 func readOpening(f service.Fields, most int) (opening, error) {

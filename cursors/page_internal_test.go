@@ -25,7 +25,7 @@ func TestRowsThatGrowAreNotWritten(t *testing.T) {
 		if got := p.offer(encode, values); got != left || cap(p.body) > limit {
 			t.Errorf("%s: a page offered them has %d bytes, %d", name, cap(p.body), got)
 		}
-		a := readahead{maxRow: limit}
+		a := readahead{maxRow: limit, most: maxAhead}
 		if a.add(encode, values); a.len() != 1 || cap(a.data) > limit {
 			t.Errorf("%s: %d rows ahead have %d bytes", name, a.len(), cap(a.data))
 		}

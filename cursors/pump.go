@@ -213,7 +213,7 @@ func (p *pump) keep() {
 		return
 	}
 	behind := p.c.ahead
-	p.c.ahead = readahead{maxRow: behind.maxRow, room: behind.room, lost: behind.lost}
+	p.c.ahead = readahead{maxRow: behind.maxRow, most: behind.most, room: behind.room, lost: behind.lost}
 	begin := 1
 	for _, end := range p.ends {
 		p.c.ahead.addEncoded(p.chunk[begin:end])

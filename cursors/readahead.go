@@ -11,6 +11,7 @@ type readahead struct {
 	next   int   // index of the first one
 	lost   bool  // there were too many
 	maxRow int
+	most   int                   // bytes
 	room   func(bytes int) error // asks for more; nil: there is always some
 }
 
@@ -20,13 +21,15 @@ func (a *readahead) len() int { return len(a.ends) - a.next }
 // add encodes a row at the end.
 func (a *readahead) add(encode encoder, values [][]byte) {
 	size := encode.least(values, a.maxRow)
-	if a.lost = a.lost || len(a.data) > maxAhead || a.room != nil && a.room(min(size, a.maxRow)) != nil; a.lost {
+	if size > a.maxRow && !a.lost { // it takes no room
+		a.addEncoded(nil)
+		return
+	}
+	if a.lost = a.lost || len(a.data) > a.most || a.room != nil && a.room(size) != nil; a.lost {
 		return
 	}
 	before := len(a.data)
-	if size <= a.maxRow {
-		a.data = encode.append(a.data, values)
-	}
+	a.data = encode.append(a.data, values)
 	if len(a.data)-before > a.maxRow {
 		a.data = slices.Clone(a.data[:before]) // the memory was for this row
 	}
@@ -53,7 +56,7 @@ func (a *readahead) drop(n int64) int64 {
 	n = min(n, int64(a.len()))
 	a.next += int(n)
 	if a.len() == 0 {
-		*a = readahead{maxRow: a.maxRow, room: a.room, lost: a.lost} // the memory may have been needed once
+		*a = readahead{maxRow: a.maxRow, most: a.most, room: a.room, lost: a.lost} // the memory may have been needed once
 	}
 	return n
 }

@@ -96,6 +96,29 @@ func TestTitlesBeyondAMessage(t *testing.T) {
 	w.WantIdle() // nobody would know the other transaction
 }
 
+// Of the rows that are asked for where nothing is known of them a share stays in memory that
+// leaves room for the pages, and those that fit no message take none.
+func TestFirstRowsBeyondTheBudget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"large": "SELECT repeat('x', 900000) FROM generate_series(1, 100)",
+		"huge":  "SELECT repeat('x', 2000000) FROM generate_series(1, 100)",
+	})
+	w.serve()
+	for range 2 { // when nothing is known of the rows, and then
+		large := w.Works("cursor.large", "")
+		for range 3 {
+			harness.Equal(t, "rows of a page", len(w.Works(large.Tx+".fetch", `{"cursor": "c1"}`).Rows), 1)
+		}
+		w.Works(large.Tx+".rollback", "")
+		huge := w.Works("cursor.huge", "")
+		for row := range int64(3) {
+			harness.Equal(t, "the row", w.Fails("too_large", huge.Tx+".fetch", `{"cursor": "c1"}`).Error.Row, row+1)
+		}
+		w.Works(huge.Tx+".rollback", "")
+	}
+}
+
 // TestLargeRows reads rows beyond a message, over and over, in all ways.
 func TestLargeRows(t *testing.T) {
 	t.Parallel()
