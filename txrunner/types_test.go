@@ -2,9 +2,11 @@ package txrunner_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -306,4 +308,23 @@ func TestRenamedTypeOfAStatementThatIsDescribedLate(t *testing.T) {
 	w.Fails("sql_error", "run.cast", `{"params": {"m": "ok"}}`)
 	w.SQL("ALTER TYPE temper RENAME TO mood")
 	harness.Equal(t, "the type", w.Works("run.cast", `{"params": {"m": "ok"}}`).Results[1].Columns[0]["type"], "mood")
+}
+
+// SQL can set another encoding for what PostgreSQL sends, in which a byte of a character is
+// that of a backslash. The answer is JSON in UTF-8 all the same, and the next one is right.
+func TestAnswersAreUTF8WhateverTheClientEncoding(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"other": "SELECT set_config('client_encoding', @encoding, false); SELECT j, j::text, ARRAY[j], ARRAY[j::text] FROM doc WHERE encoding = @encoding",
+		"same":  "SELECT j FROM doc ORDER BY encoding",
+	})
+	w.SQL(`CREATE TABLE doc (encoding text, j json); INSERT INTO doc VALUES ('LATIN1', '{"é": "é\n"}'), ('SJIS', '{"表": "\\表"}')`)
+	w.Serve(func(c *txrunner.Config) { c.RunConnections, c.Share = 1, 1 })
+	for _, encoding := range []string{"SJIS", "LATIN1"} {
+		a := w.Works("run.other", `{"params": {"encoding": "`+encoding+`"}}`)
+		if !utf8.ValidString(a.Body) || !json.Valid([]byte(a.Body)) {
+			t.Errorf("%s: the answer is %q", encoding, a.Body)
+		}
+		harness.Equal(t, "the next answer", w.rows("run.same", ""), `[[{"é": "é\n"}],[{"表": "\\表"}]]`)
+	}
 }

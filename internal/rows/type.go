@@ -17,7 +17,7 @@ const (
 	formBool                  // true or false
 	formNumber                // a JSON number where it is one
 	formBigNumber             // the same, for types whose values a float64 cannot hold
-	formJSON                  // embedded as it is
+	formJSON                  // embedded as it is; bytes that are not UTF-8 are a string
 	formArray                 // a JSON array
 )
 

@@ -1,6 +1,9 @@
 package rows
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // appendArray appends the text of an array, as array_out prints it. Anything
 // else becomes a string.
@@ -110,10 +113,10 @@ func bareEnd(text []byte, delimiter byte) int {
 // appendQuoted appends an element, given what stands between its quotes. Those
 // types that usually have quotes get there without a copy.
 func (t *Type) appendQuoted(dst, quoted []byte) []byte {
-	switch t.form {
-	case formJSON:
+	switch {
+	case t.form == formJSON && utf8.Valid(quoted):
 		return appendUnescaped(dst, quoted, appendRaw)
-	case formText:
+	case t.form == formText:
 		dst = append(dst, '"')
 		dst = appendUnescaped(dst, quoted, appendEscaped)
 		return append(dst, '"')
@@ -148,7 +151,9 @@ func (t *Type) appendJSON(dst, text []byte) []byte {
 	case formNumber, formBigNumber:
 		return appendNumber(dst, text)
 	case formJSON:
-		return append(dst, text...)
+		if utf8.Valid(text) { // SQL can have set another encoding, in which a backslash is part of a character
+			return append(dst, text...)
+		}
 	case formArray:
 		return t.appendArray(dst, text)
 	}
