@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,10 +106,10 @@ func TestEnvelopesHoldAnyPayload(t *testing.T) {
 			t.Fatalf("%s: channel %q, id %q, pid %d", body, got.Channel+got.Subject, got.ID, got.PID)
 		}
 		wantType := "text/plain"
-		switch embedded := append(got.Payload, got.Data...); {
+		switch embedded := slices.Concat(got.Payload, got.Data); {
 		case !utf8.ValidString(payload):
 			wantType = "application/octet-stream"
-			if bytes := string(append(got.PayloadBytes, got.DataBytes...)); bytes != payload || embedded != nil {
+			if bytes := string(slices.Concat(got.PayloadBytes, got.DataBytes)); bytes != payload || len(embedded) > 0 {
 				t.Fatalf("embedded %q and %s, want the bytes %q alone", bytes, embedded, payload)
 			}
 		case json.Valid([]byte(payload)):
