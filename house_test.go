@@ -330,3 +330,22 @@ func TestFailuresAreTriedAgainWhereThatIsAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestNoProgramIsCommitted holds that what is built stays out of the repository.
+func TestNoProgramIsCommitted(t *testing.T) {
+	t.Parallel()
+	const most = 256 << 10
+	out, err := exec.Command("git", "ls-files", "-z").Output()
+	if err != nil {
+		t.Fatalf("git ls-files: %v", err)
+	}
+	files := strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	if len(files) < 100 {
+		t.Fatalf("git knows %d files: this test looks at nothing", len(files))
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil && info.Size() > most {
+			t.Errorf("%s has %d bytes: what is built, or fetched, does not belong here", file, info.Size())
+		}
+	}
+}
