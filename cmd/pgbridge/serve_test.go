@@ -211,8 +211,8 @@ channels: {orders: {delivery: jetstream}}
 func TestHangupAtTheStart(t *testing.T) {
 	t.Parallel()
 	scripts := t.TempDir()
-	for i := range 3000 {
-		if err := os.WriteFile(filepath.Join(scripts, fmt.Sprintf("s%d.sql", i)), []byte(strings.Repeat("SELECT 1;\n", 50)), 0o600); err != nil {
+	for i := range 1000 {
+		if err := os.WriteFile(filepath.Join(scripts, fmt.Sprintf("s%d.sql", i)), []byte(strings.Repeat("SELECT 1;\n", 20)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
