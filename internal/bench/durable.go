@@ -22,7 +22,10 @@ const (
 	durableChannel = "benchd"
 	durableStream  = "PGBRIDGE_DURABLE"
 	durableClients = 64
-	durableConfig  = "channels: {" + durableChannel + ": {durable: true}, " + channel + ": {}}\n"
+	// writerSeconds is how long they write at least: each of their sessions plans its
+	// statements several times first, which in a few seconds is a good part of the work.
+	writerSeconds = 20
+	durableConfig = "channels: {" + durableChannel + ": {durable: true}, " + channel + ": {}}\n"
 )
 
 // durables prints what durable channels cost a writer, and how fast, how late and
@@ -79,7 +82,7 @@ func (l *lab) writers(ctx context.Context, o options, kinds ...string) ([]float6
 			if err := os.WriteFile(script, []byte(sql), 0o600); err != nil {
 				return nil, err
 			}
-			rate, err := l.pgbench(ctx, o, "-c", strconv.Itoa(durableClients), "-f", script)
+			rate, err := l.pgbench(ctx, o, "-c", strconv.Itoa(durableClients), "-T", strconv.Itoa(max(o.seconds, writerSeconds)), "-f", script)
 			if err != nil {
 				return nil, err
 			}
