@@ -76,11 +76,8 @@ func (s *set) open(ctx context.Context, w *execution.Execution, task *pinned.Tas
 		return nil, errNoQuery()
 	}
 	body, err := s.declare(ctx, w, task, o, described)
-	switch {
-	case errors.Is(err, errChanged):
-		body, err = s.declareAgain(ctx, w, task, o, sizes{})
-	case errors.Is(err, errGrown): // as few as can be are asked for now
-		body, err = s.declareAgain(ctx, w, task, o, sizes{average: task.ReplyLimit(), largest: task.ReplyLimit()})
+	if errors.Is(err, errChanged) || errors.Is(err, errGrown) {
+		body, err = s.declareAgain(ctx, w, task, o)
 	}
 	switch {
 	case errors.Is(err, errChanged):
@@ -118,7 +115,7 @@ func (s *set) name(o *opening) error {
 // page does not turn out to be larger than expected.
 func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, d execution.Described) ([]byte, error) {
 	c := newCursor(o.name, task, o.scroll)
-	c.ahead.room, c.ahead.most = s.memory.grow, batchBytes // with more it is asked for fewer rows
+	c.ahead.room, c.ahead.most = s.memory.grow, batchBytes // with more, fewer rows are asked for
 	c.hold = o.hold
 	if c.sizes = o.sizes; c.sizes == (sizes{}) {
 		c.sizes = s.sizes.of(task.Script().Name)
@@ -169,7 +166,7 @@ func (s *set) declare(ctx context.Context, w *execution.Execution, task *pinned.
 // declareAgain opens a cursor once more after it was found to be another than
 // it seemed: its columns have changed, or its rows grown. Nobody has seen
 // anything of it yet.
-func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening, known sizes) ([]byte, error) {
+func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pinned.Task, o opening) ([]byte, error) {
 	if err := s.drop(ctx, w, newCursor(o.name, task, o.scroll)); err != nil {
 		return nil, err
 	}
@@ -179,7 +176,7 @@ func (s *set) declareAgain(ctx context.Context, w *execution.Execution, task *pi
 	if err != nil {
 		return nil, err
 	}
-	o.sizes = known
+	o.sizes = sizes{average: task.ReplyLimit(), largest: task.ReplyLimit()} // as few as can be are asked for
 	return s.declare(ctx, w, task, o, described)
 }
 
