@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/rows"
 	"github.com/pgbridge/pgbridge/internal/session"
 )
 
@@ -61,7 +62,7 @@ func (b *batch) read(from *session.Result) error {
 // row puts one row where it belongs.
 func (b *batch) row(values [][]byte) {
 	b.n++
-	b.largest = max(b.largest, rawSize(values))
+	b.largest = max(b.largest, rows.Sent(values))
 	number := b.c.at.server + b.n
 	if b.direction == backward {
 		number = b.c.at.server - b.n

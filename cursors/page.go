@@ -112,11 +112,3 @@ func (p *page) finish(done bool) []byte {
 	}
 	return p.body
 }
-
-func rawSize(values [][]byte) int {
-	n := 0
-	for _, v := range values {
-		n += len(v)
-	}
-	return n
-}

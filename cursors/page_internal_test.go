@@ -31,3 +31,22 @@ func TestRowsThatGrowAreNotWritten(t *testing.T) {
 		}
 	}
 }
+
+// Where a row ends takes memory, too, which the shortest rows have more of than of JSON.
+func TestShortRowsAheadTakeTheirMemory(t *testing.T) {
+	t.Parallel()
+	columns, err := rows.NewCatalog().Columns(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const most = 1 << 20
+	asked := 0
+	a := readahead{maxRow: 1000, most: most, room: func(bytes int) error { asked += bytes; return nil }}
+	n := 0
+	for ; !a.lost; n++ {
+		a.add(encoder{columns, false}, nil)
+	}
+	if least := n * (len("[]") + endBytes); least > most+100 || a.held() < least-100 || asked < n*endBytes-100 {
+		t.Errorf("%d rows take %d bytes: %d were asked for, %d are held of %d", n, least, asked, a.held(), most)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/rows"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/session"
 )
@@ -11,6 +12,12 @@ import (
 // batches is how many batches are under way at a time, so that PostgreSQL works
 // on the next rows while the last ones are encoded and published.
 const batches = 2
+
+// maxChunkRows is how many rows there are in a chunk at most, however short they are.
+const maxChunkRows = 1 << 16
+
+// held is how much memory the chunk takes.
+func (p *pump) held() int { return p.limit + endBytes*int(p.count) }
 
 // pump moves rows from a cursor to a stream of chunks.
 //
@@ -25,14 +32,14 @@ type pump struct {
 	limit  int   // bytes in a chunk
 
 	chunk    []byte
-	ends     []int // of the chunk's rows
-	number   int64 // of the row read last
-	stopped  error // why nothing is sent any more
-	finished bool  // the last row was read
+	ends     []int32 // of the chunk's rows
+	number   int64   // of the row read last
+	stopped  error   // why nothing is sent any more
+	finished bool    // the last row was read
 }
 
 func newPump(c *cursor, chunks *service.Chunks, count int64, limit int) *pump {
-	return &pump{c: c, chunks: chunks, count: count, limit: limit}
+	return &pump{c: c, chunks: chunks, count: min(count, maxChunkRows), limit: limit}
 }
 
 // run sends everything up to the cursor's end. When it returns nothing is under
@@ -98,7 +105,7 @@ func (p *pump) take(ctx context.Context, w *execution.Execution) error {
 	bytes, largest := 0, 0
 	ended, err := w.Take(ctx, session.RowHandler{Fields: p.c.same, Row: func(values [][]byte) {
 		n++
-		size := rawSize(values)
+		size := rows.Sent(values)
 		bytes, largest = bytes+size, max(largest, size)
 		p.place(ctx, values)
 	}})
@@ -148,7 +155,7 @@ func (p *pump) add(ctx context.Context, encode func([]byte) []byte) error {
 	err := p.flush(ctx)
 	p.open()
 	p.chunk = append(p.chunk, row...)
-	p.ends = append(p.ends, len(p.chunk))
+	p.ends = append(p.ends, int32(len(p.chunk)))
 	return err
 }
 
@@ -162,7 +169,7 @@ func (p *pump) open() {
 }
 
 func (p *pump) added(ctx context.Context) error {
-	p.ends = append(p.ends, len(p.chunk))
+	p.ends = append(p.ends, int32(len(p.chunk)))
 	if int64(len(p.ends)) < p.count {
 		return nil
 	}
@@ -214,7 +221,7 @@ func (p *pump) keep() {
 	}
 	behind := p.c.ahead
 	p.c.ahead = readahead{maxRow: behind.maxRow, most: behind.most, room: behind.room, lost: behind.lost}
-	begin := 1
+	begin := int32(1)
 	for _, end := range p.ends {
 		p.c.ahead.addEncoded(p.chunk[begin:end])
 		begin = end + 1

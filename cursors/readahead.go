@@ -7,16 +7,22 @@ import "slices"
 // one.
 type readahead struct {
 	data   []byte
-	ends   []int // in data
-	next   int   // index of the first one
-	lost   bool  // there were too many
+	ends   []int32 // in data
+	next   int     // index of the first one
+	lost   bool    // there were too many
 	maxRow int
-	most   int                   // bytes
+	most   int                   // bytes that they take
 	room   func(bytes int) error // asks for more; nil: there is always some
 }
 
 // len returns how many there are.
 func (a *readahead) len() int { return len(a.ends) - a.next }
+
+// endBytes is what a row takes besides.
+const endBytes = 4
+
+// held is how much memory they take.
+func (a *readahead) held() int { return cap(a.data) + endBytes*cap(a.ends) }
 
 // add encodes a row at the end.
 func (a *readahead) add(encode encoder, values [][]byte) {
@@ -25,7 +31,7 @@ func (a *readahead) add(encode encoder, values [][]byte) {
 		a.addEncoded(nil)
 		return
 	}
-	if a.lost = a.lost || len(a.data) > a.most || a.room != nil && a.room(size) != nil; a.lost {
+	if a.lost = a.lost || len(a.data)+endBytes*len(a.ends) > a.most || a.room != nil && a.room(size+endBytes) != nil; a.lost {
 		return
 	}
 	before := len(a.data)
@@ -33,20 +39,20 @@ func (a *readahead) add(encode encoder, values [][]byte) {
 	if len(a.data)-before > a.maxRow {
 		a.data = slices.Clone(a.data[:before]) // the memory was for this row
 	}
-	a.ends = append(a.ends, len(a.data))
+	a.ends = append(a.ends, int32(len(a.data)))
 }
 
 // addEncoded appends a row that is JSON already.
 func (a *readahead) addEncoded(row []byte) {
 	a.data = append(a.data, row...)
-	a.ends = append(a.ends, len(a.data))
+	a.ends = append(a.ends, int32(len(a.data)))
 }
 
 // first returns the first row.
 func (a *readahead) first() []byte {
 	begin := 0
 	if a.next > 0 {
-		begin = a.ends[a.next-1]
+		begin = int(a.ends[a.next-1])
 	}
 	return a.data[begin:a.ends[a.next]]
 }

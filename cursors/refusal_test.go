@@ -288,3 +288,34 @@ func TestLastPagesGiveTheirMemoryBack(t *testing.T) {
 	}
 	testenv.Wait(t, harness.Patience, "the memory to be free", func() bool { return held() == 0 })
 }
+
+// TestStreamsOfNulls breaks off a stream of rows that are nothing on their way, and long in
+// JSON: as many are under way as can be kept. What the stream holds counts as memory.
+func TestStreamsOfNulls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"nulls": "SELECT " + strings.Repeat("NULL, ", 1500) + "NULL FROM generate_series(1, 30000);",
+		"none":  "SELECT FROM generate_series(1, 2000000);",
+	})
+	r := w.serve()
+	held := func() float64 { return gathered(t, r)["pgbridge_request_memory_bytes"] }
+	tx := w.Works("begin", "").Tx
+	w.Works(tx+".cursor.nulls", `{"count": 0}`)
+	in := w.openStream(tx, `{"cursor": "c1", "count": "all", "window_bytes": 300000, "stall_ms": 300}`)
+	in.Next()
+	if held() < 1<<20 {
+		t.Errorf("%v bytes are held for a chunk", held())
+	}
+	in.Next()
+	harness.Equal(t, "what ends it", in.Next().Error.Code, "timeout")
+	harness.Equal(t, "rows of a page", len(w.Works(tx+".fetch", `{"cursor": "c1", "count": 5}`).Rows), 5)
+	w.Works(tx+".close", `{"cursor": "c1"}`)
+	w.Works(tx+".cursor.none", `{"count": 0, "name": "c2"}`)
+	s := w.streamed(tx, `{"cursor": "c2", "count": "all"}`, true)
+	harness.Equal(t, "rows", len(s.rows), 2_000_000)
+	if s.largest > 1<<16 {
+		t.Errorf("a chunk has %d rows", s.largest)
+	}
+	w.Works(tx+".rollback", "")
+	testenv.Wait(t, harness.Patience, "the memory to be free", func() bool { return held() == 0 })
+}

@@ -235,7 +235,7 @@ func quote(s string) []byte {
 func (s *set) kept() int {
 	n := 0
 	for _, c := range s.cursors {
-		n += c.brought + cap(c.buffer) + cap(c.ahead.data)
+		n += c.brought + cap(c.buffer) + c.ahead.held()
 	}
 	return n
 }

@@ -87,9 +87,13 @@ func (s *set) stream(ctx context.Context, request *service.Request, f service.Fi
 		if err := s.ready(ctx, w, c); err != nil {
 			return err
 		}
+		p := newPump(c, chunks, asked.count, request.MaxChunk())
+		if err := s.reserve(c, p.held()); err != nil {
+			return err
+		}
 		request.Answer(service.Reply{Data: s.begun(id, c, request, asked)}, nil)
 		begun = true
-		if err := s.pump(ctx, w, c, newPump(c, chunks, asked.count, request.MaxChunk())); err != nil {
+		if err := s.pump(ctx, w, c, p); err != nil {
 			return err
 		}
 		if err := chunks.Delivered(ctx); err != nil {
@@ -112,8 +116,8 @@ func (s *set) ready(ctx context.Context, w *execution.Execution, c *cursor) erro
 	if err := s.usable(c); err != nil {
 		return err
 	}
-	c.last = answer{}               // that page is over
-	if c.at.adrift && c.at.scroll { // a row that fits no message is named by its number
+	c.last, c.buffer = answer{}, nil // that page is over
+	if c.at.adrift && c.at.scroll {  // a row that fits no message is named by its number
 		if err := c.count(ctx, w); err != nil {
 			return err
 		}

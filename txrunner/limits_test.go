@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -129,4 +130,19 @@ func TestRowsOfUnknownTypesCount(t *testing.T) {
 	tx = w.begin(``)
 	w.Works(tx+".run.wide", ``)
 	w.failsIn("ended", "too_large", tx+".run.fetch", ``)
+}
+
+// A result of NULLs that does not fit a message is given up, as one of values is.
+func TestNullsWithoutEnd(t *testing.T) {
+	t.Parallel()
+	const endless = "-- timeout: 40s\nSELECT NULL FROM (SELECT generate_series(1, 1000000000)) AS n"
+	w := newWorld(t, map[string]string{"nulls": endless, "all": strings.Replace(endless, "NULL", strings.Repeat("NULL, ", 500)+"NULL", 1)})
+	w.Serve()
+	begun := time.Now()
+	w.fails("too_large", "run.nulls", ``)
+	w.fails("too_large", "run.all", ``)
+	w.failsIn("ended", "too_large", w.begin(``)+".run.nulls", ``)
+	if took := time.Since(begun); took > 35*time.Second {
+		t.Errorf("it took %s", took) // as long as the script may
+	}
 }

@@ -32,7 +32,7 @@ type reply struct {
 	finished bool
 	tooLarge bool
 	canceled bool         // because it was too large
-	drained  int          // bytes
+	drained  int          // bytes, as PostgreSQL has sent them
 	dropped  bool         // what comes is not wanted
 	memory   *budget.Hold // of the body, but for the first chargeStep bytes
 	refused  error        // there is none; nil: there is
@@ -166,9 +166,7 @@ func (r *reply) take(bytes int) {
 // drain throws a row away.
 func (r *reply) drain(s *session.Session, values [][]byte) {
 	r.tooLarge = true
-	for _, v := range values {
-		r.drained += len(v)
-	}
+	r.drained += rows.Sent(values)
 	if r.drained < drainLimit || r.canceled {
 		return
 	}

@@ -71,3 +71,16 @@ func escapeBytes(c byte) int {
 	}
 	return escapedBytes
 }
+
+// Sent is what PostgreSQL has sent for a row: its values and what stands before them. So
+// NULLs count, and so do rows of nothing else, or of no columns at all.
+func Sent(values [][]byte) int {
+	n := rowBytes
+	for _, v := range values {
+		n += lengthBytes + len(v)
+	}
+	return n
+}
+
+// What PostgreSQL sends before the values of a row, and before each of them.
+const rowBytes, lengthBytes = 7, 4
