@@ -21,7 +21,7 @@ func (j *Jobs) execute(ctx context.Context, one *job) (body []byte, failure *ser
 		return nil, service.AsError(one.refused)
 	}
 	request := &service.Request{
-		Subject: one.msg.Subject(), Header: one.msg.Headers(), Data: one.msg.Data(), Received: time.Now(),
+		Subject: one.msg.Subject, Header: one.msg.Header, Data: one.msg.Data, Received: time.Now(),
 		Owner: "job." + one.script, Budget: j.config.Budget,
 	}
 	memory := request.Memory()

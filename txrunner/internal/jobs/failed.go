@@ -50,8 +50,8 @@ func (j *Jobs) keep(ctx context.Context, one *job, result string, failure *servi
 	}
 	m := nats.NewMsg(strings.Replace(result, j.config.Prefix+".result.", j.config.Prefix+".failed.", 1))
 	m.Header.Set(api.HeaderJob, one.key.ID)
-	m.Header.Set(api.HeaderJobSubject, one.msg.Subject())
-	m.Data = one.msg.Data()
+	m.Header.Set(api.HeaderJobSubject, one.msg.Subject)
+	m.Data = one.msg.Data
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if _, err := j.js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0)); err != nil {
@@ -61,9 +61,9 @@ func (j *Jobs) keep(ctx context.Context, one *job, result string, failure *servi
 
 // idOf is what names a job: what it was called when it is tried again, else the
 // message's id.
-func idOf(msg jetstream.Msg) string {
-	if id := msg.Headers().Get(api.HeaderJob); id != "" {
+func idOf(msg *nats.Msg) string {
+	if id := msg.Header.Get(api.HeaderJob); id != "" {
 		return id
 	}
-	return msg.Headers().Get(nats.MsgIdHdr)
+	return msg.Header.Get(nats.MsgIdHdr)
 }

@@ -35,7 +35,7 @@ const (
 )
 
 // serve runs a job and either ends it or hands it back.
-func (j *Jobs) serve(ctx context.Context, msg jetstream.Msg) {
+func (j *Jobs) serve(ctx context.Context, msg *nats.Msg) {
 	s := j.sources.Load()
 	j.running.Add(1)
 	defer j.running.Add(-1)
@@ -69,7 +69,7 @@ func (j *Jobs) serve(ctx context.Context, msg jetstream.Msg) {
 
 // keepAlive tells JetStream every now and then that a job is under way, until
 // the function that it returns is called.
-func keepAlive(ctx context.Context, msg jetstream.Msg, ackWait time.Duration) func() {
+func keepAlive(ctx context.Context, msg *nats.Msg, ackWait time.Duration) func() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var signals sync.WaitGroup
 	signals.Go(func() {
@@ -84,14 +84,14 @@ func keepAlive(ctx context.Context, msg jetstream.Msg, ackWait time.Duration) fu
 }
 
 // identify reads what the job is.
-func (j *Jobs) identify(ctx context.Context, msg jetstream.Msg) (*job, error) {
+func (j *Jobs) identify(ctx context.Context, msg *nats.Msg) (*job, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("stream %s: read a job: %w", j.config.Stream, err)
 	}
 	one := &job{msg: msg, meta: meta}
-	one.verb, one.script, _ = strings.Cut(strings.TrimPrefix(msg.Subject(), j.subject()+"."), ".")
-	one.refused = service.CheckHeaders(msg.Headers())
+	one.verb, one.script, _ = strings.Cut(strings.TrimPrefix(msg.Subject, j.subject()+"."), ".")
+	one.refused = service.CheckHeaders(msg.Header)
 	if err := j.claim(ctx, one, idOf(msg)); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (j *Jobs) identify(ctx context.Context, msg jetstream.Msg) (*job, error) {
 // serial names a job without an id of its own. The stream is asked every time:
 // one that was deleted and made anew counts from 1 again, and under its old
 // creation time new jobs would be taken for old ones.
-func (j *Jobs) serial(ctx context.Context, meta *jetstream.MsgMetadata) (string, error) {
+func (j *Jobs) serial(ctx context.Context, meta *nats.MsgMetadata) (string, error) {
 	info, err := j.streamInfo(ctx)
 	if err != nil {
 		return "", fmt.Errorf("stream %s: look up its creation time: %w", j.config.Stream, err)

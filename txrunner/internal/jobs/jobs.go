@@ -94,8 +94,8 @@ type sources struct {
 
 // job is one delivery of a job.
 type job struct {
-	msg     jetstream.Msg
-	meta    *jetstream.MsgMetadata
+	msg     *nats.Msg
+	meta    *nats.MsgMetadata
 	verb    string // run, or an extension's
 	script  string
 	key     *execution.MessageID

@@ -145,18 +145,17 @@ func (j *Jobs) work(ctx, work context.Context) error {
 
 // take takes jobs until ctx ends or there is an error.
 func (j *Jobs) take(ctx, work context.Context) error {
-	messages, err := j.sources.Load().consumer.Messages(jetstream.PullMaxMessages(1),
-		jetstream.PullExpiry(pullExpiry), jetstream.PullHeartbeat(pullHeartbeat))
+	jobs, err := pull(j.js, j.config.Stream, j.consumerName())
 	if err != nil {
 		return err
 	}
-	defer giveBackMessages(messages)
+	defer jobs.close()
 	for j.awaitUsable(ctx) {
-		msg, err := messages.Next(jetstream.NextContext(ctx))
+		msg, err := jobs.next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
-				_ = msg.Nak() // lost, it is delivered again a little later
+				giveBack(msg)
 			}
 			return nil
 		case err != nil:
@@ -165,19 +164,6 @@ func (j *Jobs) take(ctx, work context.Context) error {
 		j.serve(work, msg)
 	}
 	return nil
-}
-
-// giveBackMessages ends a subscription, and hands back what it has received.
-func giveBackMessages(messages jetstream.MessagesContext) {
-	messages.Drain()
-	defer messages.Stop()
-	for {
-		msg, err := messages.Next(jetstream.NextMaxWait(drainTimeout))
-		if err != nil {
-			return
-		}
-		_ = msg.Nak() // lost, it is delivered again a little later
-	}
 }
 
 // Describe implements prometheus.Collector.

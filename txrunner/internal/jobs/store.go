@@ -90,7 +90,7 @@ func (j *Jobs) newKey(one *job, id string) (*execution.MessageID, error) {
 	if !service.Storable(script) {
 		script = subject.Token(script)
 	}
-	return execution.NewMessageID(j.config.Prefix, "", kindJob, script, id, one.msg.Data())
+	return execution.NewMessageID(j.config.Prefix, "", kindJob, script, id, one.msg.Data)
 }
 
 // errUnstorable is the last word on a job of which nothing can be counted.

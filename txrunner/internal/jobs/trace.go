@@ -17,11 +17,11 @@ import (
 // delivery and those before, is below it.
 func (j *Jobs) trace(ctx context.Context, one *job) (context.Context, tracing.Span) {
 	if j.config.Tracer == nil {
-		return tracing.Continue(ctx, one.msg.Headers()), tracing.Span{}
+		return tracing.Continue(ctx, one.msg.Header), tracing.Span{}
 	}
 	now := time.Now()
-	ctx, span := j.config.Tracer.Serve(ctx, trace.SpanKindConsumer, "job", one.msg.Headers(), now,
-		attribute.String("messaging.destination.name", one.msg.Subject()),
+	ctx, span := j.config.Tracer.Serve(ctx, trace.SpanKindConsumer, "job", one.msg.Header, now,
+		attribute.String("messaging.destination.name", one.msg.Subject),
 		attribute.Int64("pgbridge.delivery", int64(one.meta.NumDelivered)))
 	span.Past("queue wait", one.meta.Timestamp, now, trace.SpanKindInternal, "")
 	return ctx, span
