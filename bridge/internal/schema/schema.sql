@@ -8,7 +8,7 @@
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 6';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 7';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -163,29 +163,67 @@ CREATE OR REPLACE FUNCTION pgbridge.notify(channel text, payload text, headers j
 $pgbridge$;
 COMMENT ON FUNCTION pgbridge.notify(text, text, jsonb) IS 'Sends an event on a durable channel, as part of the transaction';
 
+-- A row, or some of its columns, as JSON, whatever the writer's session is set to: there
+-- a number can be rounded, and a range of dates read in two ways. It never becomes jsonb,
+-- which cannot hold all that json can.
+CREATE OR REPLACE FUNCTION pgbridge.row_json(row_value anyelement, columns name[]) RETURNS json
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+    SET datestyle = 'ISO' SET intervalstyle = 'postgres' SET bytea_output = 'hex' SET extra_float_digits = 1 AS $pgbridge$
+DECLARE
+    result json;
+BEGIN
+    IF columns IS NULL THEN
+        RETURN to_json(row_value);
+    END IF;
+    EXECUTE (SELECT 'SELECT to_json(r) FROM (SELECT ' || string_agg(format('($1).%I', name), ', ') || ') r' FROM unnest(columns) name)
+        INTO result USING row_value;
+    RETURN result;
+END
+$pgbridge$;
+
+CREATE OR REPLACE FUNCTION pgbridge.keys_of(relation oid) RETURNS name[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $pgbridge$
+    SELECT array_agg(a.attname ORDER BY k.place)
+    FROM pg_index i
+    CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY k(attnum, place)
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+    WHERE i.indrelid = relation AND i.indisprimary AND k.place <= i.indnkeyatts -- what it includes is behind them
+$pgbridge$;
+
+-- The columns that are stored: PostgreSQL makes virtual ones when they are read, and
+-- a trigger has NULL in their place.
+CREATE OR REPLACE FUNCTION pgbridge.stored_of(relation oid) RETURNS name[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $pgbridge$
+    SELECT array_agg(attname ORDER BY attnum) FROM pg_attribute
+    WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped AND attgenerated <> 'v'
+$pgbridge$;
+
 CREATE OR REPLACE FUNCTION pgbridge.watched() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
 DECLARE
     event json;
-    new_row jsonb;
-    old_row jsonb;
+    new_row json;
+    old_row json;
+    columns name[] := CASE WHEN TG_NARGS > 3 THEN pgbridge.stored_of(TG_RELID) END;
+    -- Most sessions are set so, and row_json costs more than all the rest.
+    usual boolean := columns IS NULL AND current_setting('datestyle') LIKE 'ISO%' AND current_setting('intervalstyle') = 'postgres'
+        AND current_setting('bytea_output') = 'hex' AND current_setting('extra_float_digits')::int4 > 0;
 BEGIN
-    IF TG_OP = 'INSERT' THEN
-        event := json_build_object('op', 'insert', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', to_json(NEW), 'old', NULL);
-    ELSIF TG_OP = 'UPDATE' THEN
-        event := json_build_object('op', 'update', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', to_json(NEW), 'old', to_json(OLD));
-    ELSIF TG_OP = 'DELETE' THEN
-        event := json_build_object('op', 'delete', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', to_json(OLD));
-    ELSE
-        event := json_build_object('op', 'truncate', 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL);
+    IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN
+        new_row := CASE WHEN usual THEN to_json(NEW) ELSE pgbridge.row_json(NEW, columns) END;
     END IF;
+    IF TG_OP = 'UPDATE' OR TG_OP = 'DELETE' THEN
+        old_row := CASE WHEN usual THEN to_json(OLD) ELSE pgbridge.row_json(OLD, columns) END;
+    END IF;
+    event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row);
     IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
         -- The write goes on: its event carries the keys alone.
-        IF TG_OP <> 'DELETE' THEN
-            new_row := pgbridge.keys_of(TG_RELID, to_jsonb(NEW));
+        columns := pgbridge.keys_of(TG_RELID);
+        IF new_row IS NOT NULL THEN
+            new_row := CASE WHEN columns IS NOT NULL THEN pgbridge.row_json(NEW, columns) END;
         END IF;
-        IF TG_OP <> 'INSERT' THEN
-            old_row := pgbridge.keys_of(TG_RELID, to_jsonb(OLD));
+        IF old_row IS NOT NULL THEN
+            old_row := CASE WHEN columns IS NOT NULL THEN pgbridge.row_json(OLD, columns) END;
         END IF;
         event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row, 'truncated', true);
         IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
@@ -196,14 +234,7 @@ BEGIN
     RETURN NULL;
 END
 $pgbridge$;
-
-CREATE OR REPLACE FUNCTION pgbridge.keys_of(relation oid, record jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $pgbridge$
-    SELECT jsonb_object_agg(a.attname, record -> a.attname::text)
-    FROM pg_index i
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-    WHERE i.indrelid = relation AND i.indisprimary
-$pgbridge$;
+DROP FUNCTION IF EXISTS pgbridge.keys_of(oid, jsonb);
 
 CREATE OR REPLACE FUNCTION pgbridge.watch(relation regclass, channel text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
@@ -212,6 +243,7 @@ DECLARE
     schema_name text;
     table_name text;
     strange record;
+    only_stored text;
     trigger_name text := 'pgbridge_watch_' || left(md5(channel), 16);
 BEGIN
     PERFORM pgbridge.refuse(channel, 0);
@@ -244,9 +276,11 @@ BEGIN
         RAISE EXCEPTION 'the type % belongs to %, whose functions could be called by whoever writes to %', strange.type, strange.owner, relation
             USING ERRCODE = 'insufficient_privilege', HINT = 'Give the type to the owner of the table, or of the database.';
     END IF;
+    SELECT CASE WHEN count(*) > 0 THEN ', ''stored''' ELSE '' END INTO only_stored
+    FROM pg_attribute WHERE attrelid = relation AND attgenerated = 'v' AND NOT attisdropped;
     PERFORM pgbridge.unwatch(relation, channel);
-    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION pgbridge.watched(%L, %L, %L)',
-        trigger_name || '_row', relation, channel, schema_name, table_name);
+    EXECUTE format('CREATE TRIGGER %I AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION pgbridge.watched(%L, %L, %L%s)',
+        trigger_name || '_row', relation, channel, schema_name, table_name, only_stored);
     EXECUTE format('CREATE TRIGGER %I AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION pgbridge.watched(%L, %L, %L)',
         trigger_name || '_truncate', relation, channel, schema_name, table_name);
 END

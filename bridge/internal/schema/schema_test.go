@@ -275,6 +275,11 @@ func TestWatchSendsChanges(t *testing.T) {
 		`{"op":"truncate","schema":"public","table":"parted","new":null,"old":null}`,
 		`{"op":"insert","schema":"public","table":"t","new":{"id":7},"old":null,"truncated":true}`,
 	}
+	wantEvents(t, got, want)
+}
+
+func wantEvents(t *testing.T, got [][2]string, want []string) {
+	t.Helper()
 	for i := range max(len(got), len(want)) {
 		var g, w any
 		if i < len(got) && got[i][0] == "pgbridge.rows" {
@@ -286,6 +291,34 @@ func TestWatchSendsChanges(t *testing.T) {
 		if !reflect.DeepEqual(g, w) {
 			t.Errorf("change %d is %v, want %v", i, g, w)
 		}
+	}
+}
+
+// What an event says of a row is up to nobody's settings, and no row fails its writer for
+// what jsonb cannot hold.
+func TestWatchedRowsAreTheRowsThatThereAre(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	testenv.Exec(t, url, `CREATE TABLE t (id int, v text, f float8, b bytea, i interval, r tstzrange, PRIMARY KEY (id) INCLUDE (f));
+		CREATE TABLE j (j json, v text); SELECT pgbridge.watch('t', 'rows'), pgbridge.watch('j', 'rows')`)
+	const values = `0.1::float8 + 0.2, '\x00ff', '1 day 2 hours', '[2026-02-01 00:00+00, 2026-02-03 00:00+00)'`
+	events := []string{
+		`{"op":"insert","schema":"public","table":"t","new":{"id":1,"v":"a","f":0.30000000000000004,"b":"\\x00ff","i":"1 day 02:00:00","r":"[\"2026-02-01 00:00:00+00\",\"2026-02-03 00:00:00+00\")"},"old":null}`,
+		`{"op":"insert","schema":"public","table":"t","new":{"id":2},"old":null,"truncated":true}`,
+		`{"op":"insert","schema":"public","table":"j","new":{"j":"\u0000","v":null},"old":null}`,
+		`{"op":"update","schema":"public","table":"j","new":null,"old":null,"truncated":true}`,
+	}
+	sql := `INSERT INTO t VALUES (1, 'a', ` + values + `); INSERT INTO t VALUES (2, repeat('x', pgbridge.payload_limit()), ` + values + `);
+		INSERT INTO j VALUES ('"\u0000"'); UPDATE j SET j = '["\u0000", 1e999999]', v = repeat('x', pgbridge.payload_limit())`
+	if testenv.Value[int](t, url, "SELECT current_setting('server_version_num')::int") >= 180000 {
+		testenv.Exec(t, url, `CREATE TABLE made (id int, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL, j json, kept int GENERATED ALWAYS AS (id * 3) STORED);
+			SELECT pgbridge.watch('made', 'rows')`)
+		sql += `; INSERT INTO made VALUES (1, DEFAULT, '"\u0000"')`
+		events = append(events, `{"op":"insert","schema":"public","table":"made","new":{"id":1,"j":"\u0000","kept":3},"old":null}`)
+	}
+	for _, settings := range []string{"", "SET datestyle = 'SQL, DMY'; SET extra_float_digits = -15; SET bytea_output = 'escape'; SET intervalstyle = 'sql_standard'; "} {
+		wantEvents(t, sent(t, url, "SET timezone = 'UTC'; TRUNCATE t; "+settings+sql+"; DELETE FROM j")[1:], append(events, `{"op":"delete","schema":"public","table":"j","new":null,"old":null,"truncated":true}`))
+		testenv.Exec(t, url, "DELETE FROM t")
 	}
 }
 
@@ -357,7 +390,7 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 6" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 7" {
 		t.Errorf("after migrate there is %q", got)
 	}
 }
