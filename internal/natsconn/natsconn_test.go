@@ -361,7 +361,12 @@ func TestQuietCountsRepetitions(t *testing.T) {
 	for i := range 10 * quietLines {
 		q.warn("away", errors.New(strings.Repeat("x", i)))
 	}
-	if len(q.seen) > quietLines {
-		t.Errorf("%d lines remembered, want at most %d", len(q.seen), quietLines)
+	if len(q.seen) > quietLines || logs.Len() > 3+quietLines {
+		t.Errorf("%d lines remembered and %d logged, want at most %d", len(q.seen), logs.Len()-3, quietLines)
+	}
+	now = now.Add(quietTime)
+	before := logs.Len()
+	if q.warn("away", errors.New("c")); logs.Len() != before+1 {
+		t.Error("nothing is logged a minute after more than there is room for")
 	}
 }

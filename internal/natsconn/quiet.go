@@ -1,6 +1,7 @@
 package natsconn
 
 import (
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -10,11 +11,11 @@ import (
 
 const (
 	quietTime  = time.Minute
-	quietLines = 100 // different lines remembered
+	quietLines = 100 // different lines remembered, and logged in that time
 )
 
 // quiet logs each warning once a minute, with the number of its repetitions
-// since, so that an outage of an hour is no wall of text.
+// since, and so many in a minute, so that an outage of an hour is no wall of text.
 type quiet struct {
 	logger *zap.Logger
 	now    func() time.Time
@@ -67,8 +68,11 @@ func (q *quiet) admit(line string) (heldBack int, due bool) {
 	if r != nil {
 		heldBack = r.count
 	}
-	if len(q.seen) >= quietLines {
-		clear(q.seen)
+	if r == nil && len(q.seen) >= quietLines {
+		maps.DeleteFunc(q.seen, func(_ string, r *repeated) bool { return now.Sub(r.since) >= quietTime })
+		if len(q.seen) >= quietLines { // clients can have NATS refuse subjects without end
+			return 0, false
+		}
 	}
 	q.seen[line] = &repeated{since: now}
 	return heldBack, true

@@ -5,8 +5,11 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
 func TestDirectPassesTheQueue(t *testing.T) {
@@ -151,5 +154,47 @@ func TestSettleEndsWithTheContext(t *testing.T) {
 	defer cancel()
 	if r.settle(ctx, r.nc) == nil {
 		t.Error("settle() = nil without anyone who receives")
+	}
+}
+
+// NATS refuses to publish to these, and says so with the subject, which would be logged.
+func TestNoAnswersToSubjectsThatAreNone(t *testing.T) {
+	t.Parallel()
+	h := &host{config: Config{ReplyPrefixes: []string{"_INBOX"}}}
+	for subject, want := range map[string]bool{
+		"_INBOX": true, "_INBOX.a": true, "_INBOX.a.b": true,
+		"_INBOX.": false, "_INBOX..a": false, "_INBOX.a..b": false, "_INBOX.a.": false, "_INBOX...": false,
+	} {
+		if h.replyAllowed(subject) != want {
+			t.Errorf("an answer to %q is allowed: %t, want %t", subject, !want, want)
+		}
+	}
+}
+
+// The library passes such a message on as one without headers, and so without its id.
+func TestHeadersThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	served := make(chan string, 10)
+	r := newRig(t, Endpoint{Name: "do", Subject: "do", Handler: Each(func(_ context.Context, r *Request) (Reply, error) {
+		served <- r.Header.Get(nats.MsgIdHdr)
+		return Reply{}, nil
+	})})
+	for _, header := range []string{"NATS/1.0\r\nnonsense\r\nNats-Msg-Id: a\r\n\r\n", "NATS/1.0\r\nNats-Msg-Id: a\r\n", "NATS/9\r\n\r\n"} {
+		inbox := r.client.NewInbox()
+		answers, err := r.client.SubscribeSync(inbox)
+		if err != nil || r.client.Flush() != nil {
+			t.Fatal(err)
+		}
+		testenv.PublishRaw(t, r.server.Addr().String(), "do", inbox, header, "")
+		answer, err := answers.NextMsg(10 * time.Second)
+		if err != nil || answer.Header.Get("Nats-Service-Error-Code") != "400" || len(served) != 0 {
+			t.Errorf("%q: %v, %v, %d served", header, answer, err, len(served))
+		}
+	}
+	if _, err := r.client.RequestMsg(&nats.Msg{Subject: "do", Header: nats.Header{nats.MsgIdHdr: {"a"}}}, 10*time.Second); err != nil || <-served != "a" {
+		t.Error("a request with an id:", err)
+	}
+	if _, err := r.client.Request("do", []byte("body"), 10*time.Second); err != nil || <-served != "" {
+		t.Error("a request without headers:", err)
 	}
 }

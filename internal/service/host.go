@@ -46,8 +46,12 @@ func newHost(nc *nats.Conn, config Config) *host {
 // 4 KiB: with him everybody's transactions.
 const maxReplyBytes = 1 << 10
 
-// replyAllowed reports whether an answer may be published to subject.
+// replyAllowed reports whether an answer may be published to subject. NATS refuses one with an
+// empty token, and tells us of each.
 func (h *host) replyAllowed(subject string) bool {
+	if strings.Contains(subject, "..") || strings.HasSuffix(subject, ".") {
+		return false
+	}
 	return len(subject) <= maxReplyBytes && slices.ContainsFunc(h.config.ReplyPrefixes, func(prefix string) bool {
 		rest, ok := strings.CutPrefix(subject, prefix)
 		return ok && (rest == "" || rest[0] == '.')

@@ -61,7 +61,7 @@ func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 		endpoint: e,
 	}
 	why := e.host.unwelcome(msg)
-	if err := CheckHeaders(msg.Header); err != nil && why == "" {
+	if err := CheckHeaders(msg); err != nil && why == "" {
 		e.refuse(r, msg.Sub, err)
 		return
 	}

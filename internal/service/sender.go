@@ -74,9 +74,14 @@ func (r *Request) NoResponders() bool {
 // memory that they took on their way.
 const maxHeaders = 64
 
-// CheckHeaders refuses a message that has more headers than a request may have.
-func CheckHeaders(header nats.Header) error {
-	if countHeaders(header) > maxHeaders {
+// CheckHeaders refuses a received message that has more headers than a request may have, or
+// such that nobody can read: the library passes it on as one without any, and so without its
+// message id.
+func CheckHeaders(msg *nats.Msg) error {
+	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
+		return Errorf(CodeInvalidRequest, "the request has headers that cannot be read")
+	}
+	if countHeaders(msg.Header) > maxHeaders {
 		return Errorf(CodeInvalidRequest, "the request has more than %d headers", maxHeaders)
 	}
 	return nil

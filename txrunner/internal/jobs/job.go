@@ -91,7 +91,7 @@ func (j *Jobs) identify(ctx context.Context, msg *nats.Msg) (*job, error) {
 	}
 	one := &job{msg: msg, meta: meta}
 	one.verb, one.script, _ = strings.Cut(strings.TrimPrefix(msg.Subject, j.subject()+"."), ".")
-	one.refused = service.CheckHeaders(msg.Header)
+	one.refused = service.CheckHeaders(msg)
 	if err := j.claim(ctx, one, idOf(msg)); err != nil {
 		return nil, err
 	}
