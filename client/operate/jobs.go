@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgbridge/pgbridge/client"
 	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/stream"
 	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
@@ -244,16 +245,21 @@ func (o *Operator) byToken(ctx context.Context, stream jetstream.Stream, filter,
 }
 
 // scan calls f for each message of a subject, the oldest first, until it returns false.
-func (o *Operator) scan(ctx context.Context, stream jetstream.Stream, filter string, f func(*jetstream.RawStreamMsg) bool) error {
-	seq := max(stream.CachedInfo().State.FirstSeq, 1)
+func (o *Operator) scan(ctx context.Context, from jetstream.Stream, filter string, f func(*jetstream.RawStreamMsg) bool) error {
+	info := from.CachedInfo()
+	seq, name := max(info.State.FirstSeq, 1), info.Config.Name
 	for range mostScanned {
-		m, err := stream.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(filter))
+		m, err := stream.After(ctx, o.options.JetStream, name, filter, seq)
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			return nil
-		case err != nil:
-			return reading(ctx, stream.CachedInfo().Config.Name, err)
-		case !f(m):
+		case err == nil && m.Sequence < seq:
+			err = errors.New("JetStream answers with a message that was not asked for")
+		}
+		if err != nil {
+			return reading(ctx, name, err)
+		}
+		if !f(m) {
 			return nil
 		}
 		seq = m.Sequence + 1

@@ -1,7 +1,6 @@
 package durable
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -181,7 +180,7 @@ const getTimeout = 5 * time.Second
 func (l *log) get(ctx context.Context, request string) (stored, error) {
 	ctx, cancel := context.WithTimeout(ctx, getTimeout)
 	defer cancel()
-	reply, err := l.nc.RequestWithContext(ctx, cmp.Or(l.js.Options().APIPrefix, jetstream.DefaultAPIPrefix)+"STREAM.MSG.GET."+l.config.Name, []byte(request))
+	reply, err := l.nc.RequestWithContext(ctx, stream.APIPrefix(l.js)+"STREAM.MSG.GET."+l.config.Name, []byte(request))
 	if err != nil {
 		return stored{}, err
 	}

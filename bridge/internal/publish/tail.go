@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -73,16 +72,7 @@ func tailOf(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream
 const fullMargin = stream.MinEventBytes
 
 // apiPrefix is where the JetStream that js uses answers.
-func apiPrefix(js jetstream.JetStream) string {
-	o := js.Options()
-	switch {
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API."
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, ".") + "."
-	}
-	return jetstream.DefaultAPIPrefix
-}
+func apiPrefix(js jetstream.JetStream) string { return stream.APIPrefix(js) }
 
 // last returns the last message that a stream keeps, nil if it has none. ">" asks
 // for the one with the last sequence, which may be gone; then the patterns that

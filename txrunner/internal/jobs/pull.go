@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/internal/stream"
 	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
@@ -46,9 +47,9 @@ const (
 )
 
 // pull begins to ask the consumer of a stream. It does not block.
-func pull(js jetstream.JetStream, stream, consumer string) (*puller, error) {
+func pull(js jetstream.JetStream, name, consumer string) (*puller, error) {
 	p := &puller{
-		nc: js.Conn(), to: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream + "." + consumer,
+		nc: js.Conn(), to: stream.APIPrefix(js) + "CONSUMER.MSG.NEXT." + name + "." + consumer,
 		request:  fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d}`, pullExpiry, pullHeartbeat),
 		messages: make(chan *nats.Msg, pulled), ended: make(chan struct{}),
 	}
@@ -61,17 +62,6 @@ func pull(js jetstream.JetStream, stream, consumer string) (*puller, error) {
 	p.sub.SetClosedHandler(func(string) { ended() })
 	p.status = p.nc.StatusChanged(nats.CONNECTED)
 	return p, nil
-}
-
-// apiPrefix begins the subjects of JetStream's API.
-func apiPrefix(o jetstream.JetStreamOptions) string {
-	switch {
-	case o.Domain != "":
-		return "$JS." + o.Domain + ".API."
-	case o.APIPrefix != "":
-		return strings.TrimSuffix(o.APIPrefix, ".") + "."
-	}
-	return jetstream.DefaultAPIPrefix
 }
 
 // next returns a job. It waits for one until ctx ends; an error says that asking this way
