@@ -58,6 +58,7 @@ func (w *world) leaver(name, body string) {
 	w.T.Helper()
 	w.SQL("CREATE OR REPLACE FUNCTION leave_" + name + "() RETURNS void LANGUAGE plpgsql AS $leave$ BEGIN " + body + " END $leave$")
 	w.Write("leave_"+name, "SELECT leave_"+name+"()")
+	w.Write("read_"+name, "-- read_only: true\nSELECT leave_"+name+"()")
 	w.Write("fail_"+name, "SELECT leave_"+name+"(); DO $$ BEGIN RAISE EXCEPTION 'after that'; END $$")
 }
 
@@ -96,6 +97,9 @@ func TestFunctionsLeaveNothing(t *testing.T) {
 			leave()
 			leave() // in the same name, in which it finds what it has left
 			look("two runs")
+			w.Ask("as.mallory.run.read_it", ``)
+			w.noLocks("a run that only reads")
+			look("a run that only reads")
 		})
 	}
 }

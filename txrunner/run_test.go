@@ -359,3 +359,21 @@ func TestThousandRequestsOnEightConnections(t *testing.T) {
 
 // words joins values with spaces.
 func words(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
+
+// What cannot write is sent along with COMMIT, and once more where that may help.
+func TestReadOnlyIsForGood(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"first":  "-- read_only: true\nSET LOCAL transaction_read_only = off; INSERT INTO account VALUES (7, 7)",
+		"quoted": "-- read_only: true\nLOCK TABLE account IN ACCESS SHARE MODE; SET LOCAL \"transaction_read_only\" TO 'off'; INSERT INTO account VALUES (7, 7)",
+		"later":  "-- read_only: true\nSELECT 1; SET LOCAL transaction_read_only = off; INSERT INTO account VALUES (7, 7)",
+	})
+	w.SQL(accounts)
+	w.Serve()
+	for _, name := range []string{"first", "quoted", "later"} {
+		for range 2 {
+			w.fails("sql_error", "run."+name, ``)
+		}
+	}
+	harness.Equal(t, "rows written", harness.Value[int](w.World, "SELECT count(*)::int FROM account WHERE id = 7"), 0)
+}

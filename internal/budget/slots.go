@@ -3,6 +3,7 @@ package budget
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"sync"
 )
@@ -52,9 +53,26 @@ func (s *Slots) Total() int { return s.limit }
 // returns ctx's cause. The slot is given back by release, which may be called
 // more than once.
 func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err error) {
+	return s.AcquireUnless(ctx, owner, nil)
+}
+
+// ErrUnneeded is the error of [Slots.AcquireUnless] for a slot that is needed no more.
+var ErrUnneeded = errors.New("what waited for its turn needs it no more")
+
+// AcquireUnless is Acquire for who may need the slot no more while it waits: then what
+// waits has returned is closed. That is called where there is no slot at once.
+func (s *Slots) AcquireUnless(ctx context.Context, owner string, waits func() <-chan struct{}) (release func(), err error) {
 	if w := s.enter(owner); w != nil {
+		var unneeded <-chan struct{}
+		if waits != nil {
+			unneeded = waits()
+		}
 		select {
 		case <-w.granted:
+		case <-unneeded:
+			if s.leave(owner, w) {
+				return nil, ErrUnneeded
+			}
 		case <-ctx.Done():
 			if s.leave(owner, w) {
 				return nil, context.Cause(ctx)
@@ -62,6 +80,17 @@ func (s *Slots) Acquire(ctx context.Context, owner string) (release func(), err 
 		}
 	}
 	return sync.OnceFunc(func() { s.release(owner) }), nil
+}
+
+// OthersWait reports whether somebody else than owner waits.
+func (s *Slots) OthersWait(owner string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := 0
+	if h := s.owners[owner]; h != nil {
+		own = len(h.waiting)
+	}
+	return s.queued > own
 }
 
 // Waiting returns how many wait.

@@ -41,6 +41,9 @@ func (f Format) Columns(c *rows.Columns) *rows.Columns {
 	return c
 }
 
+// readsOnly reports whether nothing of the transaction that the call is made in can write.
+func (c *Call) readsOnly() bool { return c.Program.ReadOnly && c.ID == nil }
+
 // CheckParams refuses surplus and missing parameters; the former first, since one that
 // is misspelt is both.
 func (c *Call) CheckParams() error {

@@ -30,7 +30,8 @@ var errStale = errors.New("a statement no longer returns what it did")
 type Execution struct {
 	call     *Call
 	session  *session.Session
-	pipeline session.Pipeline
+	pipeline *session.Pipeline
+	alone    session.Pipeline // which that is, but where it is shared
 	reply    reply
 	attempt  int           // from 1
 	pinned   bool          // in a transaction that is there already
@@ -55,10 +56,13 @@ type Execution struct {
 // newExecution returns one for a transaction of its own. The reply is appended to
 // buffer.
 func newExecution(c *Call, s *session.Session, attempt, limit int, buffer []byte) *Execution {
-	return &Execution{
-		call: c, session: s, pipeline: session.Pipeline{Session: s}, attempt: attempt, known: known{hold: c.Budget.Hold(c.Owner)},
+	x := &Execution{
+		call: c, session: s, alone: session.Pipeline{Session: s}, attempt: attempt, known: known{hold: c.Budget.Hold(c.Owner)},
 		reply: reply{body: buffer[:0], limit: limit, format: c.Format, memory: c.Budget.Hold(c.Owner)},
 	}
+	x.alone.ReadOnly = c.readsOnly()
+	x.pipeline = &x.alone
+	return x
 }
 
 // Close gives back the memory that the reply was made in. What was returned of it
@@ -156,14 +160,14 @@ func (x *Execution) describe(i int, d *session.Description) (err error) {
 
 // begin opens the transaction and sets what holds during the call.
 func (x *Execution) begin(ctx context.Context) {
-	p := &x.pipeline
+	p := x.pipeline
 	if x.pinned {
 		x.roles.Trace(ctx, p)
 		x.roles.enter(p, x.call.Caller, x.session.Limit(x.call.Deadline), string(x.call.Program.role()), x.idle)
 		return
 	}
 	x.call.Begin(p)
-	if c := x.call; c.Caller != "" || c.Limited || x.session.Limited() || c.Program.Script.Settings.Role != "" {
+	if c := x.call; c.Caller != "" || c.Limited || x.session.Limited() || c.Program.Script.Settings.Role != "" || c.Program.open() {
 		p.Own(session.StepOwn, settingsSQL, []byte(c.Caller), x.session.Limit(c.Deadline), c.Program.role())
 	}
 	if parent, state := tracing.Parent(ctx); parent != "" {
@@ -184,8 +188,8 @@ func (x *Execution) send(ctx context.Context, i int) error {
 	x.pipeline.Execute(i, x.statements[i], x.call.Program.Script.Statements[i].SQL, x.values[i], parsed)
 	x.executed = true
 	if x.pinned && x.call.Program.Script.RollsBack(i) { // it undoes what was set after its savepoint
-		setPinned(&x.pipeline, x.call.Caller, x.session.Limit(x.call.Deadline), x.call.Program.role(), x.idle)
-		x.roles.Trace(ctx, &x.pipeline)
+		setPinned(x.pipeline, x.call.Caller, x.session.Limit(x.call.Deadline), x.call.Program.role(), x.idle)
+		x.roles.Trace(ctx, x.pipeline)
 	}
 	if x.prepared != nil && x.prepared.Checked(i, x.fresh) {
 		x.pipeline.Check(x.prepared)

@@ -32,6 +32,7 @@ type Program struct {
 	// of retries, so that the session's level decides.
 	asSession bool
 	slots     *budget.Slots // nil: no limit on runs at a time
+	company   *company
 }
 
 // NewAdHoc makes the SQL of one request ready.
@@ -50,6 +51,7 @@ func NewProgram(s *script.Script, maxTimeout time.Duration) *Program {
 		begin:     ModesOf(s.Settings).Begin(),
 		retries:   retriesOf(s.Settings),
 		asSession: s.Settings.Isolation == "" && s.Settings.Retries == nil,
+		company:   new(company),
 	}
 	if s.Settings.Timeout > 0 {
 		p.Timeout = min(p.Timeout, s.Settings.Timeout)
@@ -77,6 +79,10 @@ func (p *Program) role() []byte {
 	}
 	return []byte(p.Script.Settings.Role)
 }
+
+// open reports whether the script could make a transaction that cannot write one that
+// can: only SET LOCAL before the first snapshot could, which a query takes.
+func (p *Program) open() bool { return p.ReadOnly && !p.Script.Statements[0].Cursorable }
 
 // Slot waits for the script's turn, which owners take one after the other, and returns
 // what ends it. The error is for the client.

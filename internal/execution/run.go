@@ -56,29 +56,90 @@ func passes(err error) bool {
 // the error is for the client: busy, or unavailable.
 func Acquire(ctx context.Context, pool *session.Pool, owner, caller string) (*session.Session, error) {
 	s, err := pool.Acquire(ctx, owner, caller)
-	switch {
-	case errors.Is(err, session.ErrBusy):
-		return nil, service.Errorf(service.CodeBusy, "%v", session.ErrBusy).WithCause(err)
-	case err != nil:
-		return nil, service.FromPostgres(err, false)
+	if err != nil {
+		return nil, refused(err)
 	}
 	return s, nil
+}
+
+// refused says why there is no connection.
+func refused(err error) error {
+	if errors.Is(err, session.ErrBusy) {
+		return service.Errorf(service.CodeBusy, "%v", session.ErrBusy).WithCause(err)
+	}
+	return service.FromPostgres(err, false)
 }
 
 // maxStale is how often a call is tried again because of what has changed.
 const maxStale = 3
 
-// try runs a call on one connection: once, and again when that did nothing since
-// it was prepared for tables that have changed.
+// try runs a call on one connection, its own or, where it waits for one, that of
+// another call of the same.
 func try(ctx context.Context, pool *session.Pool, c *Call, attempt, limit int, buffer []byte) (Outcome, error) {
+	if attempt == 1 && c.sociable(ctx) {
+		return inCompany(ctx, pool, c, limit, buffer)
+	}
 	s, err := Acquire(ctx, pool, c.Owner, c.Caller)
 	if err != nil {
 		return Outcome{}, err
 	}
+	return alone(ctx, s, c, attempt, limit, buffer)
+}
+
+// inCompany runs a call together with those that wait for a connection; where that
+// comes to nothing, alone.
+func inCompany(ctx context.Context, pool *session.Pool, c *Call, limit int, buffer []byte) (Outcome, error) {
+	own := seatOf(c, pool, limit)
+	s, err := pool.AcquireFor(ctx, c.Owner, c.Caller, own)
+	if errors.Is(err, session.ErrTaken) {
+		body, ok, err := own.result(ctx)
+		switch {
+		case err != nil:
+			return Outcome{}, c.Failure(ctx, err)
+		case ok:
+			return Outcome{Body: body}, nil
+		}
+		s, err = Acquire(ctx, pool, c.Owner, c.Caller)
+		if err != nil {
+			return Outcome{}, err
+		}
+		return alone(ctx, s, c, 1, limit, buffer)
+	}
+	if err != nil {
+		return Outcome{}, refused(err)
+	}
+	if !s.HasPrepared(c.Program.Script) { // which takes its time
+		return alone(ctx, s, c, 1, limit, buffer)
+	}
+	if others := own.company.take(own); len(others) > 0 {
+		together(ctx, s, append([]*seat{own}, others...), buffer)
+		own.company.end(append(others, own))
+		if own.body != nil {
+			s.GiveBack(false)
+			return Outcome{Body: own.body}, nil
+		}
+		if s.Lost() {
+			s.GiveBack(false)
+			if s, err = Acquire(ctx, pool, c.Owner, c.Caller); err != nil {
+				return Outcome{}, err
+			}
+		}
+	}
+	return alone(ctx, s, c, 1, limit, buffer)
+}
+
+// alone runs a call: once, and again when that did nothing since it was prepared for
+// tables that have changed. It gives the connection back.
+func alone(ctx context.Context, s *session.Session, c *Call, attempt, limit int, buffer []byte) (Outcome, error) {
 	defer s.GiveBack(c.Program.AdHoc)
 	x := newExecution(c, s, attempt, limit, buffer)
 	defer x.Close()
+	began := time.Now()
 	done, err := x.once(ctx)
+	if err == nil {
+		c.Program.company.ran(time.Since(began))
+		return done, nil
+	}
 	for n := 0; n < maxStale && err != nil && x.stale(ctx, err); n++ {
 		state := postgres.SQLState(err)
 		s.Refresh(ctx, c.Program.Script, state == stateUnknownStatement || state == stateStatementExists)

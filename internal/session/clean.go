@@ -40,8 +40,11 @@ func (p *Pipeline) clean() {
 	if p.Session.login == "" { // a pooler has not said who it is
 		p.Own(StepOwn, resetUserSQL)
 	}
-	for _, sql := range []string{resetAllSQL, unlistenSQL, closeAllSQL, discardLastvalSQL} {
+	for _, sql := range []string{resetAllSQL, unlistenSQL, closeAllSQL} {
 		p.Own(StepOwn, sql)
+	}
+	if !p.ReadOnly || p.Session.temporary {
+		p.Own(StepOwn, discardLastvalSQL)
 	}
 	if p.Session.temporary {
 		p.Own(StepOwn, discardTempSQL)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -15,10 +16,14 @@ import (
 // has one open pipeline at a time.
 type Pipeline struct {
 	Session *Session
+	// ReadOnly says that what ends with Finish or EndPart cannot write: no sequence has
+	// moved, unless it is a temporary one.
+	ReadOnly bool
 
 	open    bool
 	answers answers
 	steps   []Step // sent, not read yet
+	parts   []int  // where those of each part end
 	asked   int    // of portals, and not taken
 	left    leftBehind
 }
@@ -140,17 +145,22 @@ func (p *Pipeline) Sync(read Reader) error {
 // read says that there is nothing more to be read.
 func (p *Pipeline) read() {
 	clear(p.steps) // they hold what clients sent
-	p.steps = p.steps[:0]
+	p.steps, p.parts = p.steps[:0], nil
 	p.Session.request.written(p.Session.Conn)
 }
 
 // results reads the results of what was sent, up to the sync.
 func (p *Pipeline) results(read Reader) (refused error) {
 	defer p.read()
-	for at := range p.steps {
+	return p.resultsOf(0, len(p.steps), read)
+}
+
+// resultsOf reads those of the steps between two, behind which there is a sync.
+func (p *Pipeline) resultsOf(from, to int, read Reader) (refused error) {
+	for at := from; at < to; at++ {
 		result, err := p.answers.to(p.steps[at].fields, p.steps[at].columns)
-		if err == nil && refused == nil {
-			refused = p.take(&p.steps[at], result, read)
+		if err == nil && (refused == nil || p.steps[at].cleaning) {
+			refused = cmp.Or(refused, p.take(&p.steps[at], result, read))
 		}
 		if r, ok := result.(*Result); ok && err == nil {
 			_, err = r.Close()
@@ -168,7 +178,7 @@ func (p *Pipeline) results(read Reader) (refused error) {
 		break // PostgreSQL skips the others
 	}
 	if err := p.answers.ready(); err != nil {
-		return p.lost(len(p.steps), err)
+		return &StepError{Step{Kind: StepOwn}, err}
 	}
 	return refused
 }
@@ -217,7 +227,7 @@ func (p *Pipeline) Close() {
 	p.Session.watcher.Unwatch()
 	p.Session.request.reset()
 	p.Session.steps = p.steps[:0]
-	p.open, p.steps, p.answers = false, nil, answers{}
+	p.open, p.steps, p.parts, p.answers = false, nil, nil, answers{}
 }
 
 // Reported tells PostgreSQL's refusal of a statement from a broken connection.

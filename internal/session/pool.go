@@ -111,11 +111,32 @@ const Ourselves = "\x00"
 // error is [ErrBusy]. Other errors mean that PostgreSQL cannot be reached, or are
 // ctx's.
 func (p *Pool) Acquire(ctx context.Context, owner, caller string) (*Session, error) {
+	return p.AcquireFor(ctx, owner, caller, nil)
+}
+
+// Waiter is work that may be done on another's connection while it waits for its own.
+type Waiter interface {
+	// Waits is called when it begins to wait, and closes what it returns when somebody
+	// else does the work.
+	Waits() <-chan struct{}
+	// Granted is called when there is a connection for it, and reports false where
+	// somebody else does the work.
+	Granted() bool
+}
+
+// ErrTaken is the error of [Pool.AcquireFor] for work that somebody else does.
+var ErrTaken = errors.New("what waited for a connection is done on another")
+
+// AcquireFor is Acquire for a waiter; nil is none.
+func (p *Pool) AcquireFor(ctx context.Context, owner, caller string, w Waiter) (*Session, error) {
 	began := time.Now()
-	s, err := p.get(ctx, owner, caller)
+	s, err := p.get(ctx, owner, caller, w)
 	p.waited(ctx, began, err)
 	return s, err
 }
+
+// OthersWait reports whether somebody else than owner waits for a connection.
+func (p *Pool) OthersWait(owner string) bool { return p.slots.OthersWait(owner) }
 
 // waited tells how long somebody has waited, and what came of it.
 func (p *Pool) waited(ctx context.Context, began time.Time, err error) {
@@ -128,11 +149,23 @@ func (p *Pool) waited(ctx context.Context, began time.Time, err error) {
 	}
 }
 
-func (p *Pool) get(ctx context.Context, owner, caller string) (*Session, error) {
+func (p *Pool) get(ctx context.Context, owner, caller string, w Waiter) (*Session, error) {
 	limited, cancel := context.WithTimeout(ctx, api.ConnectionWait)
 	defer cancel()
-	release, err := p.slots.Acquire(limited, owner)
-	if err != nil {
+	var waits func() <-chan struct{}
+	if w != nil {
+		waits = w.Waits
+	}
+	release, err := p.slots.AcquireUnless(limited, owner, waits)
+	switch {
+	case errors.Is(err, budget.ErrUnneeded):
+		return nil, ErrTaken
+	case w != nil && !w.Granted():
+		if err == nil {
+			release()
+		}
+		return nil, ErrTaken
+	case err != nil:
 		return nil, errors.Join(ErrBusy, err)
 	}
 	conn, err := p.acquire(limited)
@@ -155,7 +188,7 @@ func (p *Pool) get(ctx context.Context, owner, caller string) (*Session, error) 
 // failureOf says for a span why there is no connection.
 func failureOf(err error) string {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrTaken):
 		return ""
 	case errors.Is(err, ErrBusy):
 		return string(api.CodeBusy)

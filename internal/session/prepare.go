@@ -16,13 +16,12 @@ const RoleSQL = "SELECT pg_catalog.set_config('role', $1, true)"
 // to be looked up. An error is the first statement's, or the connection is lost.
 func (s *Session) Prepare(ctx context.Context, script *Script) (all *Prepared, fresh bool, err error) {
 	s.Clean(ctx)
-	if element := s.prepared[script]; element != nil {
-		if all = element.Value.(*Prepared); time.Since(all.made) < maxAge {
-			s.recent.MoveToFront(element)
-			return all, false, nil
-		}
-		s.Forget(script)
+	if s.HasPrepared(script) {
+		element := s.prepared[script]
+		s.recent.MoveToFront(element)
+		return element.Value.(*Prepared), false, nil
 	}
+	s.Forget(script)
 	all = &Prepared{script: script, made: time.Now()}
 	described, tables, err := s.describeAll(ctx, all)
 	if err != nil {
@@ -42,6 +41,12 @@ func (s *Session) Prepare(ctx context.Context, script *Script) (all *Prepared, f
 		s.Forget(script)
 	}
 	return all, true, nil
+}
+
+// HasPrepared reports whether Prepare takes no round trip.
+func (s *Session) HasPrepared(script *Script) bool {
+	element := s.prepared[script]
+	return element != nil && time.Since(element.Value.(*Prepared).made) < maxAge
 }
 
 // describeAll prepares as many of a script's statements as can be. It notes why it
