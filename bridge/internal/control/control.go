@@ -194,7 +194,7 @@ func (c *Control) connect(ctx context.Context) (conn *pgx.Conn, at place, err er
 	limited, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	row := conn.QueryRow(limited, prepareSQL, strconv.FormatInt(lease.LockIdleTimeout.Milliseconds(), 10))
-	if err := row.Scan(&at.Instance, &at.backend.pid, &at.backend.began, nil, nil, nil); err != nil {
+	if err := row.Scan(&at.Instance, &at.backend.pid, &at.backend.began, nil, nil, nil, nil); err != nil {
 		closeConn(ctx, conn)
 		return nil, place{}, fmt.Errorf("prepare the session: %w", err)
 	}
@@ -224,7 +224,8 @@ func (c *Control) arrive(here place) {
 
 // prepareSQL sets a session up, before any statement with an operator or a name
 // that somebody else's could hide. The bytes of names are taken as they are, so
-// that no user's name can end the session.
+// that no user's name can end the session. How long a statement may take is controlTimeout.
 const prepareSQL = `SELECT ` + postgres.InstanceSQL + `, pg_catalog.pg_backend_pid(),
 	coalesce((SELECT ` + beganSQL + ` FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) a), ''), pg_catalog.set_config('idle_session_timeout', $1, false),
-	pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false), pg_catalog.set_config('client_encoding', 'SQL_ASCII', false)`
+	pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false), pg_catalog.set_config('client_encoding', 'SQL_ASCII', false),
+	pg_catalog.set_config('statement_timeout', '0', false)`

@@ -46,6 +46,23 @@ func newControl(t *testing.T) (c *Control, url string) {
 	}, url
 }
 
+// A time limit that the database has for others would have a replica lose the lock, and
+// events with it, at a busy moment.
+func TestSessionHasItsOwnTimeLimits(t *testing.T) {
+	t.Parallel()
+	c, url := newControl(t)
+	testenv.Exec(t, url, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 10000', current_database()); END $$")
+	conn, _, err := c.connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	var limit string
+	if err := conn.QueryRow(t.Context(), "SHOW statement_timeout").Scan(&limit); err != nil || limit != "0" {
+		t.Errorf("statement_timeout is %q (%v), want none", limit, err)
+	}
+}
+
 // A marker that was only sent proves nothing: it may never come back.
 func TestSessionIsProvedByTheReturnOfItsMarker(t *testing.T) {
 	t.Parallel()

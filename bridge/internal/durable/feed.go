@@ -141,7 +141,7 @@ func (f *Feed) connect(ctx context.Context) (*pgx.Conn, error) {
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		// Not startup parameters, which a pooler refuses that does not know them.
-		return postgres.Execute(ctx, conn, "SET search_path TO pg_catalog, pg_temp; SET statement_timeout TO 0")
+		return postgres.Execute(ctx, conn, "SET search_path TO pg_catalog, pg_temp; "+postgres.LastingSQL)
 	}
 	return pgx.ConnectConfig(ctx, config)
 }

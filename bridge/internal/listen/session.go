@@ -16,9 +16,8 @@ import (
 // is a statement and not a startup parameter, because a pooler in session mode
 // refuses those that it does not know.
 const prepareSQL = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
-
 	pg_catalog.set_config('client_encoding', 'SQL_ASCII', false), pg_catalog.getdatabaseencoding(),
-	pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text`
+	pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text, (` + postgres.LastingSQL + `)`
 
 // prepare sets the session up.
 func (c *connection) prepare() error {
@@ -26,7 +25,7 @@ func (c *connection) prepare() error {
 	if err != nil {
 		return err
 	}
-	if len(row) != 4 {
+	if len(row) != 5 {
 		return fmt.Errorf("prepare the session: the server answered with %d columns", len(row))
 	}
 	t := translationOf(row[2])

@@ -184,10 +184,15 @@ func TestReaderConfirmsWhileIdle(t *testing.T) {
 }
 
 // While the caller stands still, as it does when NATS is away, the server must
-// not end the connection, and must hear nothing that is not so.
+// not end the connection, and must hear nothing that is not so. The database's time
+// limits, which PostgreSQL 17 and newer have for transactions, are for others.
 func TestReaderLivesWhileNothingIsRead(t *testing.T) {
 	t.Parallel()
 	url, name := slot(t, testenv.Postgres(t))
+	testenv.Exec(t, url, `DO $$ DECLARE name text; BEGIN
+		FOR name IN SELECT s.name FROM pg_settings s WHERE s.name IN ('transaction_timeout', 'idle_session_timeout') LOOP
+			EXECUTE format('ALTER DATABASE %I SET %I = 3000', current_database(), name);
+		END LOOP; END $$`)
 	stands, goOn := make(chan struct{}), make(chan struct{})
 	first := true
 	last := make(chan struct{})
