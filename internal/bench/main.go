@@ -34,6 +34,7 @@ type options struct {
 	channels    int
 	durables    int // events in a slot
 	only        string
+	peers       peers
 	json, svg   string // files to be written
 	drawn       string // a file with JSON to draw, instead of measuring
 }
@@ -57,7 +58,8 @@ func run(args []string) int {
 	flags.IntVar(&o.cursorRows, "cursor-rows", 2_000_000, "rows of five columns read through a cursor")
 	flags.IntVar(&o.channels, "channels", 10_000, "how many are many")
 	flags.IntVar(&o.durables, "durables", 2_000_000, "durable events that have gathered")
-	flags.StringVar(&o.only, "only", "events,lone,restarts,channels,metrics,requests,copy,cursors,memory,durable", "what to measure")
+	flags.StringVar(&o.only, "only", "events,peers,lone,restarts,channels,metrics,requests,copy,cursors,memory,durable", "what to measure")
+	flags.Var(&o.peers, "peer", "NAME=COMMAND: another program to measure events on core NATS with, any number of times; sh runs it, with BENCH_POSTGRES_URL, BENCH_NATS_URL, BENCH_CHANNEL and BENCH_SUBJECT set")
 	flags.StringVar(&o.json, "json", "", "write all figures to this file, as JSON")
 	flags.StringVar(&o.svg, "svg", "", "write a chart of what is compared to this file")
 	flags.StringVar(&o.drawn, "draw", "", "measure nothing, and draw the figures of this JSON file")
@@ -94,6 +96,11 @@ func measure(ctx context.Context, o options) (err error) {
 func (l *lab) all(ctx context.Context, o options) error {
 	if strings.Contains(o.only, "events") {
 		if err := l.events(ctx, o); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(o.only, "peers") {
+		if err := l.besidePeers(ctx, o); err != nil {
 			return err
 		}
 	}

@@ -50,32 +50,43 @@ func (l *lab) throughputOnCluster(ctx context.Context, o options) error {
 }
 
 func (l *lab) runOnce(ctx context.Context, o options, bare bool, delivery string) (rate, memory float64, err error) {
+	rate, err = l.runThrough(ctx, o, delivery, func() (*contender, error) { return l.start(ctx, bare, delivery) }, func(c *contender, _ time.Duration) {
+		memory = c.memory()
+	})
+	return rate, memory, err
+}
+
+// runThrough returns how many events a second what start has started moves, and hands it to
+// look with the processor time that it has used for them.
+func (l *lab) runThrough(ctx context.Context, o options, delivery string, start func() (*contender, error), look func(*contender, time.Duration)) (rate float64, err error) {
 	if delivery == jetStream {
 		if err := l.freshStream(ctx); err != nil {
-			return 0, 0, err
+			return 0, err
 		}
 	} else if err := l.js.DeleteStream(ctx, stream); err != nil && !strings.Contains(err.Error(), "not found") {
-		return 0, 0, err
+		return 0, err
 	}
-	c, err := l.start(ctx, bare, delivery)
+	c, err := start()
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, c.stop()) }()
 	arrived, done, err := l.count(ctx, delivery)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer done()
 	before := arrived()
-	began := time.Now()
+	used, began := c.cpu(), time.Now()
 	if err := l.write(ctx, o, o.events); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if err := await(ctx, func() bool { return arrived()-before >= uint64(o.events) }); err != nil {
-		return 0, 0, fmt.Errorf("%w: %d of %d; log: %s", err, arrived()-before, o.events, c.log)
+		return 0, fmt.Errorf("%w: %d of %d; log: %s", err, arrived()-before, o.events, c.log)
 	}
-	return float64(o.events) / time.Since(began).Seconds(), c.memory(), nil
+	rate = float64(o.events) / time.Since(began).Seconds()
+	look(c, c.cpu()-used)
+	return rate, nil
 }
 
 // count returns how many events have come out at the other end.
