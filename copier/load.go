@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/budget"
 	"github.com/pgbridge/pgbridge/internal/execution"
+	"github.com/pgbridge/pgbridge/internal/pull"
 	"github.com/pgbridge/pgbridge/internal/service"
 	"github.com/pgbridge/pgbridge/internal/session"
 )
@@ -46,8 +46,10 @@ func (k *copying) load(ctx context.Context, w *execution.Execution) (api.CopySum
 // links to buckets that the script does not name, and cannot be interrupted.
 type objectSource struct {
 	copying  *copying
-	messages jetstream.MessagesContext
-	memory   *budget.Hold // for what waits to be read
+	messages reread
+	reading  context.Context
+	stop     context.CancelFunc // ends it
+	memory   *budget.Hold       // for what waits to be read
 	size     int64
 	want     string // digest
 	digest   hash.Hash
@@ -84,27 +86,23 @@ func (k *copying) openObject(ctx context.Context) (*objectSource, error) {
 	if err := o.memory.Grow(pulledCost * window); err != nil {
 		return nil, service.AsError(err)
 	}
-	consumer, err := k.copier.js.OrderedConsumer(ctx, streamOf(k.object.Bucket), jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{chunkSubject(k.object.Bucket, info.NUID)},
-	})
-	if err == nil {
-		if !o.last && consumer.CachedInfo().NumPending == 0 {
-			o.close()
-			return nil, o.damaged() // there is no first message to wait for
-		}
-		o.messages, err = consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(maxPulled, window))
-	}
+	o.reading, o.stop = context.WithCancel(context.WithoutCancel(ctx)) // whoever ends it says why
+	o.messages = reread{js: k.copier.js, stream: streamOf(k.object.Bucket), subject: chunkSubject(k.object.Bucket, info.NUID), batch: maxPulled, bytes: window}
+	pending, err := o.messages.open(ctx)
 	if err != nil {
 		o.close()
 		return nil, k.storeError(ctx, err)
+	}
+	if !o.last && pending == 0 {
+		o.close()
+		return nil, o.damaged() // there is no first message to wait for
 	}
 	return o, nil
 }
 
 func (o *objectSource) close() {
-	if o.messages != nil {
-		o.messages.Stop()
-	}
+	o.stop()
+	o.messages.close()
 	o.memory.Close()
 }
 
@@ -128,7 +126,7 @@ func (o *objectSource) Fail(err error) {
 	if o.failure == nil {
 		o.failure = err
 		close(o.broken)
-		o.messages.Stop()
+		o.stop()
 	}
 }
 
@@ -179,18 +177,14 @@ func (o *objectSource) next() error {
 		o.Fail(service.Errorf(service.CodeUnavailable, "NATS has sent nothing of the object for %s", stall))
 	})
 	defer silence.Stop()
-	m, err := o.messages.Next()
+	m, meta, err := o.messages.next(o.reading)
 	if err != nil {
 		return o.interrupted(err)
 	}
-	meta, err := m.Metadata()
-	if err != nil {
-		return o.interrupted(err)
-	}
-	if headerSize(m.Headers()) > pulledHeaders {
+	if headerSize(m.Header) > pulledHeaders {
 		return o.damaged() // an object's chunks have none
 	}
-	o.rest = m.Data()
+	o.rest = m.Data
 	_, _ = o.digest.Write(o.rest)
 	o.read += int64(len(o.rest))
 	o.last = meta.NumPending == 0
@@ -211,8 +205,8 @@ func (o *objectSource) interrupted(err error) error {
 	if failure := o.failed(); failure != nil {
 		return failure
 	}
-	if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-		err = errors.New("it was deleted meanwhile")
+	if errors.Is(err, pull.ErrTooLong) {
+		return o.damaged() // by its headers
 	}
 	return service.Errorf(service.CodeUnavailable, "the object %q in the bucket %q cannot be read to its end", o.copying.object.Name, o.copying.object.Bucket).WithCause(err)
 }

@@ -503,3 +503,62 @@ func TestChunksFullOfHeaders(t *testing.T) {
 	}
 	harness.Equal(t, "rows", w.rows("item"), 5000) // those of before
 }
+
+// Whoever writes chunks chooses their headers: those that look like the server's word about
+// the request for chunks are no such word.
+func TestChunksThatLookLikeTheServersWord(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	js, err := jetstream.New(w.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, word := range []nats.Header{
+		{"Status": {"100"}},
+		{"Status": {"409"}, "Description": {"Consumer Deleted"}},
+		{"Status": {"409"}, "Description": {"Message Size Exceeds MaxBytes"}},
+		{"Status": {"400"}},
+		{"Status": {"503"}},
+	} {
+		name := fmt.Sprint("rows", i)
+		info, err := store.PutBytes(limited(t), name, lines(20_001+10*i, 20_011+10*i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.PublishMsg(limited(t), &nats.Msg{Subject: "$O.files.C." + info.NUID, Header: word}); err != nil {
+			t.Fatal(err)
+		}
+		w.Ask("copy.import", object(name)).Good(t)
+	}
+	harness.Equal(t, "rows", w.rows("item"), 5050)
+}
+
+// A reader whose consumer is gone goes on with another one.
+func TestConsumerIsLost(t *testing.T) {
+	t.Parallel()
+	w, store := storing(t, options{})
+	if _, err := store.PutBytes(limited(t), "rows", lines(10_001, 400_000)); err != nil {
+		t.Fatal(err)
+	}
+	pulls, err := w.Client.SubscribeSync("$JS.API.CONSUMER.MSG.NEXT.OBJ_files.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(w.Client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deleted := make(chan error, 1)
+	go func() {
+		m, err := pulls.NextMsgWithContext(limited(t))
+		if err == nil {
+			err = js.DeleteConsumer(limited(t), "OBJ_files", m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+		}
+		deleted <- err
+	}()
+	w.Ask("copy.import", object("rows")).Good(t)
+	if err := <-deleted; err != nil {
+		t.Fatal(err)
+	}
+	harness.Equal(t, "rows", w.rows("item"), 5000+389_999)
+}

@@ -22,9 +22,7 @@ const (
 	lookAgainPause = time.Second      // when something was wrong with them
 	gatePause      = 100 * time.Millisecond
 
-	pullExpiry    = 30 * time.Second
-	pullHeartbeat = 5 * time.Second
-	drainTimeout  = 2 * time.Second
+	drainTimeout = 2 * time.Second
 )
 
 // Config describes how jobs are taken. Every field is required.

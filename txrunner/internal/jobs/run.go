@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgbridge/pgbridge/internal/part"
+	"github.com/pgbridge/pgbridge/internal/pull"
 	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
@@ -145,13 +147,13 @@ func (j *Jobs) work(ctx, work context.Context) error {
 
 // take takes jobs until ctx ends or there is an error.
 func (j *Jobs) take(ctx, work context.Context) error {
-	jobs, err := pull(j.js, j.config.Stream, j.consumerName())
+	jobs, err := pull.Open(pull.Options{JetStream: j.js, Stream: j.config.Stream, Consumer: j.consumerName(), Batch: 1})
 	if err != nil {
 		return err
 	}
-	defer jobs.close()
+	defer jobs.Close(giveBack)
 	for j.awaitUsable(ctx) {
-		msg, err := jobs.next(ctx)
+		msg, err := jobs.Next(ctx)
 		switch {
 		case ctx.Err() != nil:
 			if err == nil {
@@ -165,6 +167,8 @@ func (j *Jobs) take(ctx, work context.Context) error {
 	}
 	return nil
 }
+
+func giveBack(m *nats.Msg) { _ = m.Nak() } // lost, it is delivered again a little later
 
 // Describe implements prometheus.Collector.
 func (j *Jobs) Describe(descs chan<- *prometheus.Desc) {

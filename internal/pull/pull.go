@@ -1,7 +1,8 @@
-package jobs
+package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -14,18 +15,37 @@ import (
 	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
-// puller asks a consumer for one job after the other. The library's way of doing that
-// takes a job without a body that has a header Status for the server's word about the
-// request: such a job was never taken, came back for ever, and kept or ended whoever had
-// asked. What the server says itself has no reply subject, and each job has one. Its
-// methods are for one goroutine.
-type puller struct {
+const (
+	expiry    = 30 * time.Second // of a request
+	heartbeat = 5 * time.Second
+	again     = time.Second // after the server could not serve one
+	drain     = 2 * time.Second
+
+	// words is more than the server says about requests while nobody listens.
+	words = 64
+)
+
+// ErrTooLong says that the next message is longer than may be waiting.
+var ErrTooLong = errors.New("the next message is too long")
+
+// Options say what is asked for.
+type Options struct {
+	JetStream        jetstream.JetStream
+	Stream, Consumer string
+	Batch            int // messages that may be waiting; at least 1
+	Bytes            int // of them; zero: no limit
+}
+
+// Puller asks for messages. Its methods are for one goroutine.
+type Puller struct {
 	nc      *nats.Conn
 	sub     *nats.Subscription
 	to      string // where the consumer is asked
 	request []byte
+	batch   int
 
 	asked      bool   // and it has not said that this is over
+	got        int    // messages since then
 	reconnects uint64 // when that was
 
 	messages chan *nats.Msg
@@ -33,7 +53,7 @@ type puller struct {
 	ended    chan struct{} // closed when no more messages come
 }
 
-// Words of the server about a request for a job, see
+// Words of the server about a request, see
 // https://docs.nats.io/reference/reference-protocols/nats_api_reference.
 const (
 	statusHeader     = "Status"
@@ -41,17 +61,15 @@ const (
 	statusBadRequest = "400"
 	statusNoMessages = "404"
 	statusTimeout    = "408"
-
-	// pulled is more than there ever are: a job, and what is said about one request.
-	pulled = 64
+	statusNobody     = "503"
 )
 
-// pull begins to ask the consumer of a stream. It does not block.
-func pull(js jetstream.JetStream, name, consumer string) (*puller, error) {
-	p := &puller{
-		nc: js.Conn(), to: stream.APIPrefix(js) + "CONSUMER.MSG.NEXT." + name + "." + consumer,
-		request:  fmt.Appendf(nil, `{"batch":1,"expires":%d,"idle_heartbeat":%d}`, pullExpiry, pullHeartbeat),
-		messages: make(chan *nats.Msg, pulled), ended: make(chan struct{}),
+// Open begins to ask. It does not block.
+func Open(o Options) (*Puller, error) {
+	p := &Puller{
+		nc: o.JetStream.Conn(), to: stream.APIPrefix(o.JetStream) + "CONSUMER.MSG.NEXT." + o.Stream + "." + o.Consumer, batch: o.Batch,
+		request:  fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, o.Batch, o.Bytes, expiry, heartbeat),
+		messages: make(chan *nats.Msg, o.Batch+words), ended: make(chan struct{}),
 	}
 	var err error
 	if p.sub, err = p.nc.ChanSubscribe(p.nc.NewInbox(), p.messages); err != nil {
@@ -64,10 +82,10 @@ func pull(js jetstream.JetStream, name, consumer string) (*puller, error) {
 	return p, nil
 }
 
-// next returns a job. It waits for one until ctx ends; an error says that asking this way
-// is over.
-func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
-	silence := time.NewTimer(2 * pullHeartbeat)
+// Next returns a message. It waits for one until ctx ends; another error says that asking
+// this way is over.
+func (p *Puller) Next(ctx context.Context) (*nats.Msg, error) {
+	silence := time.NewTimer(2 * heartbeat)
 	defer silence.Stop()
 	for {
 		if err := p.ask(); err != nil {
@@ -76,7 +94,8 @@ func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 		select {
 		case m := <-p.messages:
 			if m.Reply != "" {
-				p.asked = false
+				p.got++
+				p.asked = p.asked && p.got < p.batch
 				return m, nil
 			}
 			served, err := p.heard(ctx, m)
@@ -84,15 +103,15 @@ func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 				return nil, err
 			}
 			if served {
-				silence.Reset(2 * pullHeartbeat)
+				silence.Reset(2 * heartbeat)
 			}
 		case <-p.status:
-			silence.Reset(2 * pullHeartbeat)
+			silence.Reset(2 * heartbeat)
 		case <-silence.C:
 			if p.nc.IsConnected() {
 				return nil, jetstream.ErrNoHeartbeat
 			}
-			silence.Reset(2 * pullHeartbeat)
+			silence.Reset(2 * heartbeat)
 		case <-p.ended:
 			return nil, nats.ErrBadSubscription
 		case <-ctx.Done():
@@ -101,49 +120,58 @@ func (p *puller) next(ctx context.Context) (*nats.Msg, error) {
 	}
 }
 
-// ask asks for a job, unless that was done. A server that we are no longer connected to has
-// forgotten what it was asked.
-func (p *puller) ask() error {
+// ask asks for messages, unless that was done. A server that we are no longer connected to
+// has forgotten what it was asked.
+func (p *Puller) ask() error {
 	reconnects := p.nc.Stats().Reconnects
 	if p.asked && p.reconnects == reconnects || !p.nc.IsConnected() {
 		return nil
 	}
-	p.asked, p.reconnects = true, reconnects
+	p.asked, p.got, p.reconnects = true, 0, reconnects
 	return p.nc.PublishRequest(p.to, p.sub.Subject, p.request)
 }
 
 // heard takes what the server says about the request, and reports whether it is served or
 // has ended in good order.
-func (p *puller) heard(ctx context.Context, m *nats.Msg) (served bool, err error) {
+func (p *Puller) heard(ctx context.Context, m *nats.Msg) (served bool, err error) {
 	status, description := m.Header.Get(statusHeader), strings.ToLower(m.Header.Get("Description"))
 	switch {
 	case status == statusAlive:
 		return true, nil
 	case status == statusBadRequest:
 		return false, fmt.Errorf("%w: %s", jetstream.ErrBadRequest, description)
+	case status == statusNobody:
+		return false, nats.ErrNoResponders
 	case strings.Contains(description, "consumer deleted"):
 		return false, jetstream.ErrConsumerDeleted
 	}
+	none := p.asked && p.got == 0
 	p.asked = false
-	if status == statusNoMessages || status == statusTimeout {
+	switch {
+	case status == statusNoMessages || status == statusTimeout || strings.Contains(description, "batch completed"):
+		return true, nil
+	case strings.Contains(description, "exceeds maxbytes"):
+		if none {
+			return false, ErrTooLong
+		}
 		return true, nil
 	}
-	wait.For(ctx, lookAgainPause) // nobody listens, there are too many requests, or no leader
+	wait.For(ctx, again) // there are too many requests, or no leader
 	return false, nil
 }
 
-// close ends the asking, and hands back what has come meanwhile.
-func (p *puller) close() {
+// Close ends the asking, and calls giveBack for what has come and was not returned.
+func (p *Puller) Close(giveBack func(*nats.Msg)) {
 	p.nc.RemoveStatusListener(p.status)
 	if err := p.sub.Drain(); err != nil {
 		_ = p.sub.Unsubscribe()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	for over := false; !over; {
 		select {
 		case m := <-p.messages:
-			giveBack(m)
+			returned(m, giveBack)
 			continue
 		case <-p.ended:
 		case <-ctx.Done():
@@ -154,15 +182,15 @@ func (p *puller) close() {
 	for {
 		select {
 		case m := <-p.messages:
-			giveBack(m)
+			returned(m, giveBack)
 		default:
 			return
 		}
 	}
 }
 
-func giveBack(m *nats.Msg) {
+func returned(m *nats.Msg, giveBack func(*nats.Msg)) {
 	if m.Reply != "" {
-		_ = m.Nak() // lost, it is delivered again a little later
+		giveBack(m)
 	}
 }
