@@ -166,8 +166,16 @@ func (c *Cursor) Next(ctx context.Context) (*Page, error) {
 	if c.done && !c.options.Scroll {
 		return &Page{Done: true}, nil
 	}
-	return c.Fetch(ctx, Forward, c.options.rows())
+	page, err := c.Fetch(ctx, Forward, c.options.rows())
+	if err == nil && len(page.Rows) == 0 && !page.Done {
+		return nil, errNoRows
+	}
+	return page, err
 }
+
+// errNoRows keeps a loop over pages from going on for ever. A page that pgbridge answers
+// has a row, but for the first and the last.
+var errNoRows = errors.New("a page in the middle of the cursor has no rows: something else than pgbridge has answered")
 
 // Direction is a way for a cursor to move, as in PostgreSQL's FETCH.
 // https://www.postgresql.org/docs/current/sql-fetch.html

@@ -278,6 +278,9 @@ func TestForgedAnswers(t *testing.T) {
 		"pgbridge.copy.out": `{"id": "c", "tx": %q}`,
 		"pgbridge.copy.in":  `{"id": "c", "tx": "pgbridge.tx.r.i", "data": %q, "chunk_bytes": 1, "window_bytes": 1}`,
 		"pgbridge.describe": `{"scripts": [{"name": "a"}], "next": "a"}`,
+
+		"pgbridge.cursor.endless": `{"tx": "pgbridge.tx.r.endless", "cursor": "c1", "columns": [], "rows": [], "done": false}`,
+		"pgbridge.tx.r.endless.>": `{"rows": [], "done": false}`,
 	} {
 		if _, err := nc.Subscribe(subject, func(m *nats.Msg) {
 			if strings.Contains(body, "%q") {
@@ -325,6 +328,15 @@ func TestForgedAnswers(t *testing.T) {
 	}
 	if n, _, err := elsewhere.Pending(); n > 0 || err != nil {
 		t.Errorf("%d messages went to JetStream's API, %v", n, err)
+	}
+	endless, err := c.Cursor(ctx, client.Script{Name: "endless"}, client.CursorOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err = range endless.Rows(ctx) {
+	}
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("a cursor without rows or end: %v", err)
 	}
 	if scripts, err := c.Scripts(ctx); err == nil {
 		t.Errorf("a list that never ends is %v", scripts)
