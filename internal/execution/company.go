@@ -127,17 +127,13 @@ func (c *company) ran(took time.Duration) {
 	c.shy.Add(-1)
 }
 
-// end ends what was run together. Where one has no body all are run alone for a while:
-// they would often be in vain.
-func (c *company) end(seats []*seat) {
-	for _, s := range seats {
-		if s.body == nil {
-			c.shy.Store(shyFor)
-		}
+// end ends what was run together with others, on whose seats somebody waits. Where not
+// all went well everybody runs alone for a while: it would often be in vain.
+func (c *company) end(others []*seat, well bool) {
+	if !well {
+		c.shy.Store(shyFor)
 	}
-	for _, s := range seats {
-		if s.ended != nil {
-			close(s.ended)
-		}
+	for _, s := range others {
+		close(s.ended)
 	}
 }

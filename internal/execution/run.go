@@ -112,8 +112,8 @@ func inCompany(ctx context.Context, pool *session.Pool, c *Call, limit int, buff
 		return alone(ctx, s, c, 1, limit, buffer)
 	}
 	if others := own.company.take(own); len(others) > 0 {
-		together(ctx, s, append([]*seat{own}, others...), buffer)
-		own.company.end(append(others, own))
+		well := together(ctx, s, append([]*seat{own}, others...), buffer)
+		own.company.end(others, well)
 		if own.body != nil {
 			s.GiveBack(false)
 			return Outcome{Body: own.body}, nil

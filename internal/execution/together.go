@@ -12,8 +12,9 @@ import (
 // session has prepared, in one round trip: each in a transaction of its own, behind which
 // the session is made a clean one as always. What PostgreSQL refuses, what takes too long,
 // what does not fit and what comes behind such a call has no body at the end: it is to be
-// run alone, which tells why. The first body is appended to buffer.
-func together(ctx context.Context, s *session.Session, seats []*seat, buffer []byte) {
+// run alone, which tells why. The first body is appended to buffer. It reports whether all
+// that was sent has a body.
+func together(ctx context.Context, s *session.Session, seats []*seat, buffer []byte) (well bool) {
 	ctx, cancel := context.WithTimeout(ctx, togetherFor)
 	defer cancel()
 	var known []*seat
@@ -34,9 +35,10 @@ func together(ctx context.Context, s *session.Session, seats []*seat, buffer []b
 		if err := x.share(ctx, &p); err != nil {
 			p.Close()
 			s.Rollback(ctx)
-			return
+			return false
 		}
 	}
+	well = true
 	p.FinishParts(func(i int) session.Reader {
 		s.Notices.Reset()
 		return parts[i].read
@@ -44,8 +46,10 @@ func together(ctx context.Context, s *session.Session, seats []*seat, buffer []b
 		if err == nil {
 			known[i].body = parts[i].answer()
 		}
+		well = well && known[i].body != nil
 	})
 	s.Rollback(ctx)
+	return well
 }
 
 // sociable reports whether a call may be run together with others.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,9 +93,12 @@ func (w *companyWorld) share(params ...int) (bodies []string) {
 	for _, n := range params {
 		seats = append(seats, seatOf(w.call(n), w.pool, smallReply))
 	}
-	together(w.t.Context(), s, seats, nil)
+	well := together(w.t.Context(), s, seats, nil)
 	for _, seat := range seats {
 		bodies = append(bodies, string(seat.body))
+	}
+	if missing := slices.Contains(bodies, ""); well == missing {
+		w.t.Errorf("all went well: %t, want %t: %q", well, !missing, bodies)
 	}
 	s.GiveBack(false)
 	return bodies
@@ -260,7 +264,7 @@ func TestWhoSharesAConnection(t *testing.T) {
 func TestBadCompanyIsLeft(t *testing.T) {
 	t.Parallel()
 	w := newCompany(t, "", "SELECT @n::int")
-	w.program.company.end([]*seat{{body: []byte("{}")}, {}})
+	w.program.company.end(nil, false)
 	if w.call(1).sociable(t.Context()) {
 		t.Error("calls have company right after they ended badly")
 	}
