@@ -31,12 +31,23 @@ func TestDescribeKnowsWhatIsNotNull(t *testing.T) {
 		{"SELECT plain.* FROM plain WHERE note = @note OR true", "id day"},
 		{"SELECT 'left join' AS id, id AS \"left\" FROM plain", "left"},
 	}
+	w := newWorld(t, nil)
+	if harness.Value[int](w.World, "SELECT current_setting('server_version_num')::int") >= 180000 {
+		cases = append(cases, []struct{ sql, want string }{
+			{"INSERT INTO plain (id, day) VALUES (4, now()) RETURNING old.id", ""},
+			{"INSERT INTO plain (id, day) VALUES (5, now()) RETURNING \"old\".id", ""},
+			{"INSERT INTO plain (id, day) VALUES (6, now()) RETURNING U&\"\\006fld\".id", ""},
+			{"INSERT INTO plain (id, day) VALUES (7, now()) RETURNING WITH (OLD AS o) o.id", ""},
+		}...)
+	}
 	scripts := map[string]string{}
 	for i, c := range cases {
 		scripts["case"+strconv.Itoa(i)] = c.sql
 	}
 	scripts["fetched"] = "DECLARE x CURSOR FOR SELECT q.id FROM plain p LEFT JOIN plain q ON q.id > p.id; FETCH ALL FROM x"
-	w := newWorld(t, scripts)
+	for name, text := range scripts {
+		w.Write(name, text)
+	}
 	w.SQL(`CREATE TABLE plain (id int PRIMARY KEY, day timestamptz NOT NULL, note text);
 		INSERT INTO plain VALUES (1, now(), NULL), (2, now(), 'x');
 		CREATE VIEW seen AS SELECT id FROM plain;

@@ -14,6 +14,9 @@ func makesNulls(c clause) bool {
 		return true // what they read stands elsewhere
 	}
 	for i := range c.tokens {
+		if c.kind(i) == quotedName && rowThatIsNone(c.text(i)) {
+			return true
+		}
 		for _, maker := range nullMakers {
 			if c.kind(i) == word && sameWord(c.text(i), maker) {
 				return true
@@ -21,4 +24,10 @@ func makesNulls(c clause) bool {
 		}
 	}
 	return false
+}
+
+// rowThatIsNone reports whether a quoted name may be OLD or NEW: they are names, and not
+// keywords as the other words are.
+func rowThatIsNone(name string) bool {
+	return name == `"old"` || name == `"new"` || name[0] != '"' // U&"…" can be anything
 }
