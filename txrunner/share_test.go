@@ -3,6 +3,7 @@ package txrunner_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -119,4 +120,35 @@ func TestNamesOfJobsAreTheirs(t *testing.T) {
 	a := w.result("hold", held)
 	harness.Equal(t, "the job under way", string(a.Results[0].Rows), `[["",1]]`)
 	w.settled()
+}
+
+// Runs that share a round trip are answered each its own.
+func TestSharedRoundTripsMixNothingUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"own": "-- read_only: true\nSELECT @n::int, 600 / (@n::int % 400), current_setting('pgbridge.caller', true)"})
+	w.Serve(func(c *txrunner.Config) { c.RunConnections = 2 })
+	var all sync.WaitGroup
+	for i := range 48 {
+		all.Go(func() {
+			caller := []string{"", "alice", "bob"}[i%3]
+			to := "run.own"
+			if caller != "" {
+				to = "as." + caller + ".run.own"
+			}
+			for j := range 40 {
+				n := 1 + i*40 + j
+				a, err := w.Try(to, fmt.Sprintf(`{"params": {"n": %d}}`, n))
+				switch {
+				case err != nil:
+					t.Error(err)
+				case n%400 == 0 && code(a) != "sql_error":
+					t.Errorf("%d is answered %.300s, want a division by zero", n, a.Body)
+				case n%400 != 0 && (code(a) != "ok" || a.LastRows() != fmt.Sprintf(`[[%d,%d,%q]]`, n, 600/(n%400), caller)):
+					t.Errorf("%d for %q is answered %.300s", n, caller, a.Body)
+				}
+			}
+		})
+	}
+	all.Wait()
+	w.WantIdle()
 }
