@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	gopgbridge "github.com/pgbridge/pgbridge/client"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -171,6 +172,7 @@ func TestAccounts(t *testing.T) {
 	ask(t, shop, "pgbridge.describe.transfer", "", `"parameters"`)
 	shopUsesATransaction(t, shop)
 	copyAcrossAccounts(t, shop)
+	clientAcrossAccounts(t, shop)
 
 	makeConsumers(t, d.url, "nats-accounts.conf")
 	shopReadsTheStream(t, d, shop)
@@ -246,6 +248,39 @@ func copyAcrossAccounts(t *testing.T, shop *nats.Conn) {
 		if msg.Header.Get("Pgbridge-Rows") != "" {
 			return
 		}
+	}
+}
+
+// clientAcrossAccounts copies with the Go client, which acknowledges chunks: NATS has another
+// subject for that than pgbridge has named, and what pgbridge has named is imported too.
+func clientAcrossAccounts(t *testing.T, shop *nats.Conn) {
+	t.Helper()
+	c, err := gopgbridge.New(shop, gopgbridge.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = 200_000
+	script := gopgbridge.Script{Name: "import_orders"}
+	if _, err := c.CopyIn(t.Context(), script, strings.NewReader("customer,total\n"+strings.Repeat("across,1.50\n", rows)), gopgbridge.CopyOptions{}); err != nil {
+		t.Fatalf("copy in: %v", err)
+	}
+	script = gopgbridge.Script{Name: "export_orders", Params: map[string]any{"customer": "across"}}
+	if done, err := c.CopyOut(t.Context(), script, io.Discard, gopgbridge.CopyOptions{}); err != nil || done.Rows != rows {
+		t.Errorf("copy out: %+v, %v", done, err)
+	}
+	cursor, err := c.Cursor(t.Context(), gopgbridge.Script{Name: "orders.search", Params: map[string]any{"customer": "across"}}, gopgbridge.CursorOptions{PageRows: 1})
+	if err != nil {
+		t.Fatalf("open a cursor: %v", err)
+	}
+	read := 0
+	for _, err := range cursor.Stream(t.Context()) {
+		if err != nil {
+			t.Fatalf("read a cursor's stream: %v", err)
+		}
+		read++
+	}
+	if read < 2 {
+		t.Errorf("the stream of a cursor has %d rows", read)
 	}
 }
 

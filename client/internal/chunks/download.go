@@ -13,6 +13,7 @@ import (
 
 	"github.com/pgbridge/pgbridge/client/internal/request"
 	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/subject"
 )
 
 // Totals are what a whole stream held.
@@ -52,18 +53,27 @@ func (l *Link) Download(ctx context.Context, out io.Writer, progress func(int64)
 	}
 }
 
+// elsewhere is what NATS puts in the place of a reply subject where an answer comes from
+// another account. What is published there counts for a limited time, and is a permission of
+// its own; the transaction's subject is imported in any case.
+const elsewhere = "_R_."
+
 // consume takes one chunk and says so.
 func (l *Link) consume(m *nats.Msg, seq int, to io.Writer) error {
 	if number := m.Header.Get(api.HeaderSeq); number != strconv.Itoa(seq) {
 		return fmt.Errorf("chunk %d was lost on the way: %q has come", seq, number)
 	}
-	if !strings.HasPrefix(m.Reply, l.tx+".ack.") { // or anybody could have this client publish anywhere
+	ack := m.Reply
+	if strings.HasPrefix(ack, elsewhere) && subject.IsName(l.id) {
+		ack = l.tx + ".ack." + l.id + "." + strconv.Itoa(seq)
+	}
+	if !strings.HasPrefix(ack, l.tx+".ack.") { // or anybody could have this client publish anywhere
 		return fmt.Errorf("chunk %d wants its acknowledgement elsewhere than the transaction", seq)
 	}
 	if _, err := to.Write(m.Data); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	if err := l.config.Conn.Publish(m.Reply, nil); err != nil {
+	if err := l.config.Conn.Publish(ack, nil); err != nil {
 		return fmt.Errorf("acknowledge a chunk: %w", err)
 	}
 	return nil

@@ -9,6 +9,7 @@ package chunks
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -47,6 +48,7 @@ type Link struct {
 	sub      *nats.Subscription
 	messages chan *nats.Msg
 	tx       string // the transaction's subject, as soon as it is known
+	id       string // the stream's, from its first reply
 }
 
 // New subscribes the inbox. The link is the caller's to Close.
@@ -84,6 +86,10 @@ func (l *Link) Open(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 		case first := <-l.messages:
 			if nobody(first) {
 				return nil, fmt.Errorf("request %s: nobody serves it: %w", m.Subject, nats.ErrNoResponders)
+			}
+			var opening struct{ ID string }
+			if json.Unmarshal(first.Data, &opening) == nil { // else whoever reads all of it says so
+				l.id = opening.ID
 			}
 			return first, nil
 		case <-ctx.Done():
