@@ -119,11 +119,14 @@ func cleanRead(ctx context.Context, pool *pgxpool.Pool, aid int) (balance int, e
 func (l *lab) keyRates(ctx context.Context, o options) error {
 	for _, requesters := range []int{1, 8, 64} {
 		var rates, micros [3][]float64 // bare, the same statements, pgbridge
-		for range o.rounds {
-			for i, turn := range []struct {
-				kind contenderKind
-				to   string
-			}{{bareKeys, "bare.bykey"}, {bareCleanKeys, "bare.clean.bykey"}, {pgbridgeRun, "pgbridge.run.readonly_bykey"}} {
+		turns := []struct {
+			kind contenderKind
+			to   string
+		}{{bareKeys, "bare.bykey"}, {bareCleanKeys, "bare.clean.bykey"}, {pgbridgeRun, "pgbridge.run.readonly_bykey"}}
+		for round := range o.rounds {
+			for place := range turns { // another one begins each round
+				i := (round + place) % len(turns)
+				turn := turns[i]
 				rate, used, err := l.keyRate(ctx, o, turn.kind, turn.to, requesters)
 				if err != nil {
 					return err

@@ -74,19 +74,21 @@ func (l *lab) transactions(ctx context.Context, o options) error {
 		return err
 	}
 	var prepared, pipeline, bare, clean, ours []float64
-	for range o.rounds {
-		for _, step := range []struct {
-			into *[]float64
-			run  func() (float64, error)
-		}{
-			{&prepared, func() (float64, error) { return l.pgbench(ctx, o, "-b", "tpcb-like") }},
-			{&bare, func() (float64, error) { return l.requests(ctx, o, bareService, "bare.run") }},
-			{&clean, func() (float64, error) { return l.requests(ctx, o, bareClean, "bare.clean.run") }},
-			{&ours, func() (float64, error) { return l.requests(ctx, o, pgbridgeRun, "pgbridge.run.tpcb") }},
-			{&pipeline, func() (float64, error) {
-				return l.pgbench(ctx, o, "-f", filepath.Join(l.dir, "pipelined.sql"))
-			}},
-		} {
+	steps := []struct {
+		into *[]float64
+		run  func() (float64, error)
+	}{
+		{&prepared, func() (float64, error) { return l.pgbench(ctx, o, "-b", "tpcb-like") }},
+		{&bare, func() (float64, error) { return l.requests(ctx, o, bareService, "bare.run") }},
+		{&clean, func() (float64, error) { return l.requests(ctx, o, bareClean, "bare.clean.run") }},
+		{&ours, func() (float64, error) { return l.requests(ctx, o, pgbridgeRun, "pgbridge.run.tpcb") }},
+		{&pipeline, func() (float64, error) {
+			return l.pgbench(ctx, o, "-f", filepath.Join(l.dir, "pipelined.sql"))
+		}},
+	}
+	for round := range o.rounds {
+		for place := range steps { // another one begins each round
+			step := steps[(round+place)%len(steps)]
 			rate, err := step.run()
 			if err != nil {
 				return err
