@@ -47,7 +47,7 @@ func (k *copying) load(ctx context.Context, w *execution.Execution) (api.CopySum
 type objectSource struct {
 	copying  *copying
 	messages reread
-	reading  context.Context
+	reading  context.Context    //nolint:containedctx // io.Reader takes none
 	stop     context.CancelFunc // ends it
 	memory   *budget.Hold       // for what waits to be read
 	size     int64
