@@ -259,10 +259,11 @@ func (b *Bridge) setChannels(channels map[string]Channel) error {
 // another does, the stream exists, the request subjects are subscribed, and what
 // commits on any channel is received or kept.
 func (b *Bridge) Problems() []string {
-	problems := b.service.Problems()
+	problems, feeds := b.service.Problems(), false
 	for _, t := range b.problems {
 		if p := t.Current(); p != "" {
 			problems = append(problems, p)
+			feeds = feeds || t == b.feed.Problem
 		}
 	}
 	if p := b.control.Late.Current(); p != "" {
@@ -275,7 +276,7 @@ func (b *Bridge) Problems() []string {
 	} else if !b.publishes() && !b.control.AnotherHolds() {
 		problems = append(problems, part.Lock.Problem("no replica holds it yet"))
 	}
-	if p := b.unkept(); p != "" {
+	if p := b.unkept(); p != "" && !feeds { // which says more
 		problems = append(problems, p)
 	}
 	if n := b.seq.Unheard(); n > 0 {
@@ -296,7 +297,7 @@ func (b *Bridge) Problems() []string {
 // unkept is why an event of a durable channel would be lost that commits now, as far as
 // that is for this replica to say; empty: it would not be.
 func (b *Bridge) unkept() string {
-	if !b.publishes() || b.feed.Problem.Current() != "" { // which says more
+	if !b.publishes() {
 		return ""
 	}
 	if what := b.feed.Unkept(); what != "" {
