@@ -13,6 +13,9 @@ import (
 const (
 	// mostTogether is how many calls are sent at a time.
 	mostTogether = 8
+	// smallCall is how many bytes of parameters a call may have that is sent with others:
+	// what is gathered for a round trip is counted by nobody.
+	smallCall = 1 << 10
 	// quickRun is how long a program may have taken to be sent with others, whom it
 	// keeps waiting.
 	quickRun = 5 * time.Millisecond

@@ -33,8 +33,8 @@ func together(ctx context.Context, s *session.Session, seats []*seat, buffer []b
 	p.Open(ctx)
 	for _, x := range parts {
 		if err := x.share(ctx, &p); err != nil {
+			s.Close() // what was gathered is of several round trips
 			p.Close()
-			s.Rollback(ctx)
 			return false
 		}
 	}
@@ -54,7 +54,15 @@ func together(ctx context.Context, s *session.Session, seats []*seat, buffer []b
 
 // sociable reports whether a call may be run together with others.
 func (c *Call) sociable(ctx context.Context) bool {
-	return c.readsOnly() && !c.Program.AdHoc && c.Program.company.quick() && !tracing.Active(ctx).Recorded()
+	return c.readsOnly() && !c.Program.AdHoc && c.Program.company.quick() && c.paramBytes() <= smallCall && !tracing.Active(ctx).Recorded()
+}
+
+// paramBytes is how long the parameters are.
+func (c *Call) paramBytes() (n int) {
+	for _, value := range c.Params {
+		n += len(value)
+	}
+	return n
 }
 
 // seatOf returns a call's seat, on which it does not wait yet.

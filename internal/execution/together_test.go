@@ -274,6 +274,11 @@ func TestBadCompanyIsLeft(t *testing.T) {
 	if !w.call(1).sociable(t.Context()) {
 		t.Error("calls have no company for ever")
 	}
+	large := w.call(1)
+	large.Params = map[string]json.RawMessage{"n": json.RawMessage(`"` + strings.Repeat("1", smallCall) + `"`)}
+	if large.sociable(t.Context()) {
+		t.Error("a call with long parameters has company")
+	}
 	w.program.company.ran(2 * quickRun)
 	if w.call(1).sociable(t.Context()) {
 		t.Error("slow calls have company")
