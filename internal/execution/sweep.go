@@ -168,7 +168,7 @@ func (w *sweep) take(values [][]byte) {
 	}
 	payload := w.buffer[:0]
 	switch {
-	case bytesOf(values) > 2*w.most:
+	case larger(values, 2*w.most):
 		payload = append(payload, make([]byte, w.most+1)...)
 	case len(values) == 1:
 		payload = append(payload, values[0]...)
@@ -177,12 +177,4 @@ func (w *sweep) take(values [][]byte) {
 	}
 	w.buffer = payload
 	w.refused = w.row(payload)
-}
-
-// bytesOf is how long the values of a row are.
-func bytesOf(values [][]byte) (n int) {
-	for _, value := range values {
-		n += len(value)
-	}
-	return n
 }
