@@ -3,6 +3,7 @@ package execution
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -193,6 +194,26 @@ func TestWhatOneLeavesReachesNoOther(t *testing.T) {
 	testenv.Wait(t, time.Minute, "the lock to be released", func() bool {
 		return testenv.Value[int](t, w.url, "SELECT count(*)::int FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE locktype = 'advisory' AND datname = current_database()") == 0
 	})
+}
+
+func TestALostConnectionTakesNoAnswersAlong(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, "", "SELECT CASE @n::int WHEN 3 THEN pg_terminate_backend(pg_backend_pid())::int ELSE @n::int END")
+	wants(t, "one ends the backend", w.share(1, 2, 3, 4), "1", "2", "", "")
+	wants(t, "on another connection", w.share(4, 5), "4", "5")
+}
+
+func TestWhoGivesUpDoesNotWaitForOthers(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, "", "SELECT @n::int")
+	s := seatOf(w.call(1), w.pool, smallReply)
+	s.Waits()
+	w.program.company.take(seatOf(w.call(0), w.pool, smallReply))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := s.result(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("whoever gives up is told %v, want %v", err, context.Canceled)
+	}
 }
 
 func TestNoticesAreOnesOwn(t *testing.T) {
