@@ -220,11 +220,17 @@ func TestFloodOfForgedReplicas(t *testing.T) {
 	if err := w.Client.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	r := w.Serve()
-	// On a busy machine none may come in time.
-	if n := len(r.Logs.FilterMessageSnippet("nobody confirms").All()); n > most {
-		t.Errorf("%d answers were looked at, want %d at the most", n, most)
+	for range 20 { // on a busy machine none may come in time
+		r := w.Serve()
+		n := len(r.Logs.FilterMessageSnippet("nobody confirms").All())
+		if n > most {
+			t.Errorf("%d answers were looked at, want %d at the most", n, most)
+		}
+		if n > 0 {
+			return
+		}
 	}
+	t.Error("nobody has looked at an answer, 20 times")
 }
 
 // A replica that is too slow to answer everybody is still there: a newcomer on another

@@ -196,6 +196,66 @@ func TestWhatOneLeavesReachesNoOther(t *testing.T) {
 	})
 }
 
+// What comes behind whoever leaves the session another is to be run again, so nobody
+// keeps its rows.
+func TestRowsBehindBadCompanyAreNotKept(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, `DO $$ BEGIN CREATE ROLE another; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+		CREATE FUNCTION leave(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+			IF n = 2 THEN PERFORM set_config('role', 'another', false); END IF;
+			RETURN repeat('x', 3000);
+		END $$`, "SELECT leave(@n::int)")
+	if _, err := w.run(w.call(1)); err != nil {
+		t.Fatal(err)
+	}
+	s := w.hold()
+	var seats []*seat
+	var executions []*Execution
+	for _, n := range []int{1, 2, 1, 1} {
+		own := seatOf(w.call(n), w.pool, smallReply)
+		open := own.open
+		own.open = func(s *session.Session, buffer []byte) part {
+			x, _ := open(s, buffer).(*Execution)
+			executions = append(executions, x)
+			return x
+		}
+		seats = append(seats, own)
+	}
+	if together(t.Context(), s, seats, nil) {
+		t.Error("all went well with one that leaves a role")
+	}
+	s.GiveBack(false)
+	for i, x := range executions {
+		if kept, want := len(x.reply.body) > 3000, i < 2; kept != want {
+			t.Errorf("call %d of %d has its rows: %t, want %t", i, len(executions), kept, want)
+		}
+	}
+}
+
+// A row that is many times longer in JSON than PostgreSQL sends it is not written in order
+// to see that it does not fit.
+func TestARowThatGrowsIsNotWritten(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, "", `SELECT repeat(CASE @n::int WHEN 1 THEN E'\x01' WHEN 2 THEN '"' ELSE 'x' END, CASE @n::int WHEN 0 THEN 1 ELSE 900000 END)`)
+	const limit = 1 << 20
+	for what, c := range map[string]struct {
+		n    int
+		fits bool
+	}{"control characters": {1, false}, "quotes": {2, false}, "letters": {3, true}} {
+		s := w.hold()
+		x := newExecution(w.call(c.n), s, 1, limit, nil)
+		done, err := x.once(t.Context())
+		if fits := err == nil && len(done.Body) > 900_000; fits != c.fits || !fits && !errors.Is(err, errTooLarge) {
+			t.Errorf("%s: %d bytes and %v, want an answer: %t", what, len(done.Body), err, c.fits)
+		}
+		if held := cap(x.reply.body); !c.fits && held > limit/2 {
+			t.Errorf("%s: what cannot be answered has taken %d bytes", what, held)
+		}
+		x.Close()
+		s.GiveBack(false)
+	}
+}
+
 func TestALostConnectionTakesNoAnswersAlong(t *testing.T) {
 	t.Parallel()
 	w := newCompany(t, "", "SELECT CASE @n::int WHEN 3 THEN pg_terminate_backend(pg_backend_pid())::int ELSE @n::int END")
