@@ -97,7 +97,7 @@ func (b *Bridge) assemble() error {
 		Settings: b.settings, Events: c.Events, Seq: b.seq, Lease: b.lease, Log: c.Logger, Wanted: wanted,
 		Channel: sequence.MarkerChannel(c.Prefix), Key: control.LockKey(c.Prefix), Listener: listenerName(c.ApplicationName, replica),
 		Doubt: askControl, Failed: askListener.Raise,
-		Problem: b.problem(part.Control, control.ExplainControl), Late: problem.New(part.Marker, error.Error),
+		Problem: b.problem(part.Control, problem.ExplainSession), Late: problem.New(part.Marker, error.Error),
 		Foreign: problem.New(part.Lock, error.Error), Apart: b.problem(part.Others, error.Error), Moved: moved, Leave: wait.NewSignal(), Astray: wait.NewSignal(),
 		Others: func(ctx context.Context, known []string) map[string]string {
 			return control.Others(ctx, c.Requests, c.Prefix, known)
@@ -129,7 +129,7 @@ func (b *Bridge) assemble() error {
 		Changed:  wait.NewSignal(),
 		Settings: b.settings, NC: c.Events, JetStream: js, Prefix: c.Prefix, Stream: c.Durable.options(), Accept: c.Durable.AcceptHistory,
 		Lease: b.lease.Valid, Log: c.Logger, Counters: b.metrics.of, Latency: b.metrics.observer(deliveryDurable),
-		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Problem: problem.New(part.Durable, problem.ExplainPostgres),
+		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Problem: problem.New(part.Durable, problem.ExplainSession),
 		Late: problem.New(part.Durable, error.Error), Tracer: tracing.New(c.TracerProvider), Limits: c.Durable.limits(), ConfirmDelay: c.Durable.ConfirmDelay,
 	}
 	b.problems = append(b.problems, b.core.Refused, b.published.Refused, b.feed.Problem, b.feed.Late)
@@ -222,6 +222,7 @@ func (b *Bridge) openPool(ctx context.Context) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
+	config.ConnConfig.AfterConnect = postgres.SetModes
 	return pgxpool.NewWithConfig(ctx, config)
 }
 

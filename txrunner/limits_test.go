@@ -41,6 +41,21 @@ func TestOldMessageIDsArePurged(t *testing.T) {
 	harness.Equal(t, "the balance", harness.Value[string](w.World, "SELECT balance::text FROM account WHERE id = 1"), "101")
 }
 
+// A login whose transactions only read as a rule has ids, too: of read-only scripts.
+func TestOldMessageIDsArePurgedByALoginThatReads(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"one": "-- read_only: true\nSELECT 1"})
+	w.Migrate()
+	w.SQL(`INSERT INTO pgbridge.message_id (prefix, caller, kind, script, id, request, reply, created_at)
+		VALUES ('pgbridge', '', 'run', 'one', 'old', '', '{}', now() - interval '25 hours')`)
+	w.SQL(`DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
+	w.Serve()
+	w.rows("run.one", ``, "Nats-Msg-Id", "new")
+	testenv.Wait(t, harness.Patience, "the old id to go", func() bool {
+		return harness.Value[string](w.World, "SELECT string_agg(id, ' ' ORDER BY id) FROM pgbridge.message_id") == "new"
+	})
+}
+
 func TestManyNotices(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, map[string]string{

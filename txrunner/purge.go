@@ -3,7 +3,6 @@ package txrunner
 import (
 	"context"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
 	"github.com/pgbridge/pgbridge/internal/execution"
@@ -60,10 +59,5 @@ func (r *Runner) purgeSome(ctx context.Context, jobs, before string) (int64, err
 		return 0, err
 	}
 	keep := append(session.Milliseconds(r.config.KeepMessageIDs), " milliseconds"...)
-	var tag pgconn.CommandTag
-	err = s.Ask(ctx, 0, purgeIDsSQL, [][]byte{[]byte(r.config.Prefix), keep, []byte(jobs), []byte(before)}, func(result *session.Result) (err error) {
-		tag, err = result.Close()
-		return err
-	})
-	return tag.RowsAffected(), err
+	return s.Change(ctx, purgeIDsSQL, [][]byte{[]byte(r.config.Prefix), keep, []byte(jobs), []byte(before)})
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	begin = "BEGIN;\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n"
+	begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;\nSET LOCAL search_path = pg_catalog, pg_temp;\n\n"
 	end   = "\nCOMMIT;\n"
 
 	// lockSQL has one of several that migrate at once wait for the other, which has done

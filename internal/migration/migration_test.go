@@ -76,6 +76,16 @@ func TestFriendsAreNot(t *testing.T) {
 	}
 }
 
+// Where transactions only read as a rule, those of a migration write.
+func TestDefaultsOfTheDatabaseAreNotThatOfAMigration(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t).NewDatabase(t)
+	testenv.Exec(t, url, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$")
+	if err := migration.Run(t.Context(), connect(t, url, ""), "CREATE TABLE pgbridge.made ();"); err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+}
+
 func connect(t *testing.T, url, as string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)

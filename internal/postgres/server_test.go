@@ -370,7 +370,7 @@ func TestExpiredServerCertificate(t *testing.T) {
 
 func TestStandby(t *testing.T) {
 	t.Parallel()
-	standby := startServer(t, nil, map[string][]byte{"standby.signal": nil})
+	standby := startServer(t, map[string]string{"default_transaction_isolation": "serializable"}, map[string][]byte{"standby.signal": nil})
 	s := mustParse(t, keywords(standby, "127.0.0.1", "postgres")+"sslmode=prefer target_session_attrs=any", Options{})
 	wantFault(t, s, KindStandby, "name the primary")
 

@@ -119,6 +119,8 @@ func (s *Settings) complete(cc *pgx.ConnConfig) {
 	}
 	// pgx leaves the encoding to the server, which takes the database's.
 	cc.RuntimeParams["client_encoding"] = "UTF8"
+	// A role or a database can have another one, in which pgx reads no time.
+	cc.RuntimeParams["datestyle"] = dateStyle
 	cc.ValidateConnect = isPrimary
 	cc.BuildFrontend = inlet.Frontend(nil, "")
 	// pgx would keep each, and a function that a script calls can LISTEN.
@@ -211,14 +213,20 @@ func readPassword(path string) (string, error) {
 	return password, nil
 }
 
-// isPrimary is pgconn.ValidateConnectTargetSessionAttrsPrimary, except that it asks
-// PostgreSQL's own function and not the first of that name on the search path.
+// isPrimary is pgconn.ValidateConnectTargetSessionAttrsPrimary, except that no defaults of
+// a role or database keep it from being answered: a standby refuses a query where
+// transactions are serializable, and a primary has it wait for those of others where they
+// are deferrable, too. A server before version 14, which is too old for us, does not know
+// the setting: that is for others to say.
 func isPrimary(ctx context.Context, conn *pgconn.PgConn) error {
-	rows, err := ReadRows(ctx, conn, "SELECT pg_catalog.pg_is_in_recovery()", 1)
+	rows, err := ReadRows(ctx, conn, "SHOW in_hot_standby", 1)
+	var refused *pgconn.PgError
 	switch {
+	case errors.As(err, &refused) && refused.Code == "42704": // undefined_object
+		return nil
 	case err != nil:
 		return err
-	case len(rows) != 1 || string(rows[0][0]) != "f":
+	case len(rows) != 1 || string(rows[0][0]) != "off":
 		return pgconn.ErrStandbyConnection
 	}
 	return nil

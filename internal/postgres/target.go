@@ -19,6 +19,9 @@ import (
 // passfile of its own when pgx found no password.
 const noPassfile = "/dev/null/none"
 
+// dateStyle is the only one that lib/pq accepts.
+const dateStyle = "ISO, MDY"
+
 // endpoint is one way to reach one server.
 type endpoint struct {
 	network, address string // as net.Dial takes them
@@ -70,7 +73,7 @@ func (t Target) keywords() map[string]string {
 		"options":              cc.RuntimeParams["options"],
 		"application_name":     cc.RuntimeParams["application_name"],
 		"client_encoding":      "UTF8",
-		"datestyle":            "ISO, MDY", // the only one that lib/pq accepts
+		"datestyle":            dateStyle,
 		"connect_timeout":      strconv.Itoa(int(cc.ConnectTimeout / time.Second)),
 		"target_session_attrs": "primary",
 		"load_balance_hosts":   "disable",

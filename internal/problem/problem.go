@@ -3,9 +3,11 @@
 package problem
 
 import (
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/zap"
 
 	"github.com/pgbridge/pgbridge/internal/part"
@@ -107,4 +109,18 @@ func ExplainPostgres(err error) string {
 		return err.Error()
 	}
 	return fault.String()
+}
+
+// ExplainSession is ExplainPostgres for a session that does more than listen. Once it is
+// connected, a refusal is of what it has asked for, which the error names, and says
+// nothing of the login or of the connection's settings.
+func ExplainSession(err error) string {
+	var connecting *pgconn.ConnectError
+	switch postgres.Explain(err).Kind {
+	case postgres.KindPrivilege, postgres.KindParameter, postgres.KindDatabase, postgres.KindTooMany:
+		if !errors.As(err, &connecting) {
+			return err.Error()
+		}
+	}
+	return ExplainPostgres(err)
 }

@@ -21,6 +21,31 @@ func (s *Session) Ask(ctx context.Context, columns int, sql string, values [][]b
 	})
 }
 
+// Change executes one statement of our own that writes, in a transaction of its own, which
+// may whatever those of the login's are like, and returns how many rows it has changed. The
+// session must be outside a transaction.
+func (s *Session) Change(ctx context.Context, sql string, values [][]byte) (changed int64, err error) {
+	s.Clean(ctx)
+	p := Pipeline{Session: s}
+	p.Open(ctx)
+	p.Own(StepOwn, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+	p.Show(0, sql, values...)
+	p.Own(StepCommit, "COMMIT")
+	err = p.Sync(func(step Step, result any) error {
+		if r, ok := result.(*Result); ok && step.Kind == StepShow {
+			tag, err := r.Close()
+			changed = tag.RowsAffected()
+			return err
+		}
+		return nil
+	})
+	p.Close()
+	if err != nil && !s.Lost() {
+		s.Rollback(ctx)
+	}
+	return changed, err
+}
+
 // AskRow is Ask for the first row of the result; nil means that there is none.
 func (s *Session) AskRow(ctx context.Context, columns int, sql string, values [][]byte) (row [][]byte, err error) {
 	err = s.Ask(ctx, columns, sql, values, func(r *Result) error {

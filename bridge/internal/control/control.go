@@ -187,6 +187,7 @@ func (c *Control) connect(ctx context.Context) (conn *pgx.Conn, at place, err er
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	// On a frozen link a cancel request would only take more time.
 	config.BuildContextWatcherHandler = closeAtDeadline
+	config.AfterConnect = postgres.SetModes
 	conn, err = pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, place{}, err

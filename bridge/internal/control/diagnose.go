@@ -2,13 +2,9 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/pgbridge/pgbridge/internal/postgres"
 	"github.com/pgbridge/pgbridge/internal/problem"
 )
 
@@ -62,14 +58,4 @@ func (c *Control) backendPID() int32 {
 		return p.backend.pid
 	}
 	return 0
-}
-
-// ExplainControl is problem.ExplainPostgres for the control session. Once that is
-// connected, what the role lacks is not CONNECT but what the error names.
-func ExplainControl(err error) string {
-	var connecting *pgconn.ConnectError
-	if postgres.Explain(err).Kind == postgres.KindPrivilege && !errors.As(err, &connecting) {
-		return err.Error()
-	}
-	return problem.ExplainPostgres(err)
 }

@@ -46,12 +46,17 @@ func newControl(t *testing.T) (c *Control, url string) {
 	}, url
 }
 
-// A time limit that the database has for others would have a replica lose the lock, and
-// events with it, at a busy moment.
-func TestSessionHasItsOwnTimeLimits(t *testing.T) {
+// What the database has for others, such as a time limit, would have a replica lose the
+// lock, and events with it, at a busy moment.
+func TestSessionHasItsOwnSettings(t *testing.T) {
 	t.Parallel()
 	c, url := newControl(t)
-	testenv.Exec(t, url, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET statement_timeout = 10000', current_database()); END $$")
+	testenv.Exec(t, url, `DO $$ BEGIN
+		EXECUTE format('ALTER DATABASE %I SET statement_timeout = 10000', current_database());
+		EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());
+		EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database());
+		EXECUTE format('ALTER DATABASE %I SET datestyle = "SQL, DMY"', current_database());
+	END $$`)
 	conn, _, err := c.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -60,6 +65,15 @@ func TestSessionHasItsOwnTimeLimits(t *testing.T) {
 	var limit string
 	if err := conn.QueryRow(t.Context(), "SHOW statement_timeout").Scan(&limit); err != nil || limit != "0" {
 		t.Errorf("statement_timeout is %q (%v), want none", limit, err)
+	}
+	var modes string
+	const ask = "SELECT current_setting('transaction_read_only') || ', ' || current_setting('transaction_isolation')"
+	if err := conn.QueryRow(t.Context(), ask).Scan(&modes); err != nil || modes != "off, read committed" {
+		t.Errorf("transactions are %s (%v), want those of PostgreSQL itself", modes, err)
+	}
+	s := session{Control: c, conn: conn}
+	if err := s.lookAtAges(t.Context()); err != nil {
+		t.Errorf("times cannot be read: %v", err)
 	}
 }
 

@@ -141,6 +141,9 @@ func (f *Feed) connect(ctx context.Context) (*pgx.Conn, error) {
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		// Not startup parameters, which a pooler refuses that does not know them.
+		if err := postgres.SetModes(ctx, conn); err != nil {
+			return err
+		}
 		return postgres.Execute(ctx, conn, "SET search_path TO pg_catalog, pg_temp; "+postgres.LastingSQL)
 	}
 	return pgx.ConnectConfig(ctx, config)

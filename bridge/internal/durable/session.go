@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -63,6 +62,7 @@ func (s *session) prepare(ctx context.Context) error {
 
 // free makes the slot where it is missing or lost, and waits until it is free.
 func (s *session) free(ctx context.Context) error {
+	var taken occupied
 	for {
 		state, err := lookAtSlot(ctx, s.conn, s.slot)
 		switch {
@@ -79,7 +79,11 @@ func (s *session) free(ctx context.Context) error {
 			return nil
 		case !s.Lease():
 			return errLease
-		case !wait.For(ctx, slotPoll):
+		}
+		if err := taken.tell(ctx, s); err != nil {
+			return err
+		}
+		if !wait.For(ctx, slotPoll) {
 			return ctx.Err()
 		}
 	}
@@ -273,9 +277,8 @@ func (s *session) announce(ctx context.Context, p *publisher, gaps []gapFor, sav
 		next.id = first.id()
 	}
 	next.channels, next.owed, next.terms = p.routes.channels, p.owed(), p.terms
-	if saved != nil && !lost && slices.Equal(saved.channels, next.channels) && maps.Equal(saved.owed, next.owed) && maps.Equal(saved.terms, next.terms) {
-		return nil
-	}
+	// Also where nothing is new: a row that cannot be written is to be found out before
+	// the replica is ready, and not with the next event.
 	return saveRow(ctx, s.conn, s.Prefix, &next, lost)
 }
 

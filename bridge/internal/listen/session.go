@@ -21,6 +21,9 @@ const prepareSQL = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_
 
 // prepare sets the session up.
 func (c *connection) prepare() error {
+	if _, err := c.exec("set the transactions' modes", postgres.ModesSQL); err != nil {
+		return err
+	}
 	row, err := c.exec("prepare the session", prepareSQL)
 	if err != nil {
 		return err

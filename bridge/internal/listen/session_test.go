@@ -8,12 +8,13 @@ import (
 
 // A session that is ended because it is idle has events missing until the next one
 // listens.
-func TestSessionThatIsIdleStays(t *testing.T) {
+func TestSessionHasItsOwnSettings(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t).NewDatabase(t)
 	testenv.Exec(t, url, `DO $$ BEGIN
 		EXECUTE format('ALTER DATABASE %I SET idle_session_timeout = 10000', current_database());
 		EXECUTE format('ALTER DATABASE %I SET lock_timeout = 10000', current_database());
+		EXECUTE format('ALTER DATABASE %I SET default_transaction_deferrable = on', current_database());
 	END $$`)
 	targets, err := parse(t, url).Targets(t.Context())
 	if err != nil {
@@ -27,8 +28,8 @@ func TestSessionThatIsIdleStays(t *testing.T) {
 	if err := c.prepare(); err != nil {
 		t.Fatal(err)
 	}
-	limits, err := c.exec("look", "SELECT pg_catalog.current_setting('idle_session_timeout'), pg_catalog.current_setting('lock_timeout')")
-	if err != nil || limits[0] != "0" || limits[1] != "0" {
-		t.Errorf("the limits are %v (%v), want none", limits, err)
+	limits, err := c.exec("look", "SELECT pg_catalog.current_setting('idle_session_timeout'), pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('transaction_deferrable')")
+	if err != nil || limits[0] != "0" || limits[1] != "0" || limits[2] != "off" {
+		t.Errorf("the limits are %v (%v), want none, and no waiting for others' transactions", limits, err)
 	}
 }
