@@ -93,5 +93,5 @@ func slotNameIn(ctx context.Context, conn *pgx.Conn, prefix string) (string, err
 
 // foreignSlot says that somebody else's slot has our name.
 func foreignSlot(name string) error {
-	return fmt.Errorf("the replication slot %s is not pgbridge's: it has another plugin or database", name)
+	return fmt.Errorf("the replication slot %s is not pgbridge's: it has another plugin or database, is temporary, or has two_phase", name)
 }

@@ -41,13 +41,16 @@ func SlotName(prefix string, database uint32) string {
 // slot is what PostgreSQL says of a replication slot.
 type slot struct {
 	exists    bool
-	ours      bool // a logical slot of this database with pgoutput
+	ours      bool // a lasting one of this database with pgoutput, of what has committed
 	active    bool
 	lost      bool // invalidated: what it kept is gone
 	confirmed wal.LSN
 }
 
-const slotSQL = `SELECT COALESCE(plugin OPERATOR(pg_catalog.=) 'pgoutput' AND database OPERATOR(pg_catalog.=) pg_catalog.current_database(), false), active,
+// A slot with two_phase gives a prepared transaction's messages before anybody knows
+// whether it commits, and nothing when it does.
+const slotSQL = `SELECT COALESCE(plugin OPERATOR(pg_catalog.=) 'pgoutput' AND database OPERATOR(pg_catalog.=) pg_catalog.current_database(), false)
+		AND NOT two_phase AND NOT temporary, active,
 	COALESCE(wal_status OPERATOR(pg_catalog.=) 'lost', false) OR pg_catalog.jsonb_extract_path_text(pg_catalog.to_jsonb(s), 'invalidation_reason') IS NOT NULL,
 	COALESCE(confirmed_flush_lsn, '0/0')::pg_catalog.text
 	FROM pg_catalog.pg_replication_slots s WHERE slot_name OPERATOR(pg_catalog.=) $1::pg_catalog.name`

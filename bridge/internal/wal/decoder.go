@@ -22,6 +22,10 @@ const (
 // errEnded is how a server says goodbye: it shuts down.
 var errEnded = errors.New("the server ended the replication")
 
+// errTooEarly is for what nobody has asked for: a transaction that is only prepared, or not
+// even that.
+var errTooEarly = errors.New("the slot gives transactions that have not committed")
+
 // postgresEpoch is where PostgreSQL's clock begins, in microseconds of Unix's.
 const postgresEpoch = 946684800 * 1_000_000
 
@@ -149,6 +153,8 @@ func (d *decoder) change() (Event, error) {
 		return Event{Kind: KindCommit, Commit: lsnAt(b[1:]), LSN: lsnAt(b[9:]), Time: serverTime(binary.BigEndian.Uint64(b[17:]))}, nil
 	case 'M':
 		return d.logical()
+	case 'b', 'S':
+		return Event{}, errTooEarly
 	}
 	return Event{}, nil
 }

@@ -132,6 +132,8 @@ func TestDecoderRefusesLengthsThatDoNotFit(t *testing.T) {
 		"a message shorter than its length": {'d', 0, 0, 0, 2},
 		"a message longer than any":         {'d', 0x7f, 0xff, 0xff, 0xff},
 		"a begin cut short":                 change([]byte("B123")),
+		"a transaction that is prepared":    change(append([]byte{'b'}, make([]byte, 28)...)),
+		"a transaction that goes on":        change([]byte("S\x00\x00\x00\x01\x01")),
 		"no change":                         framed('d', []byte("w123")),
 		"content longer than its message":   append(begin(9, at), change(messageHead(true, 5, "pgbridge.a", 4))...),
 		"content shorter than its message":  append(begin(9, at), change(append(messageHead(true, 5, "pgbridge.a", 1), "xy"...))...),
