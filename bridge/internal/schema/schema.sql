@@ -8,7 +8,7 @@
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 7';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -82,7 +82,8 @@ BEGIN
     FOR name, value IN SELECT * FROM jsonb_each(headers) LOOP
         IF name !~ '^[!#$%&''*+.^_`|~0-9A-Za-z-]+$' THEN
             RAISE EXCEPTION 'the name of a header is empty or holds what no header may' USING ERRCODE = 'invalid_parameter_value';
-        ELSIF lower(name) LIKE 'nats-%' OR lower(name) LIKE 'pgbridge-%' OR lower(name) IN ('status', 'description') THEN
+        -- In some languages an I becomes another letter than i.
+        ELSIF lower(name COLLATE "C") LIKE 'nats-%' OR lower(name COLLATE "C") LIKE 'pgbridge-%' OR lower(name COLLATE "C") IN ('status', 'description') THEN
             RAISE EXCEPTION 'the header % belongs to NATS or pgbridge', name
                 USING ERRCODE = 'reserved_name', HINT = 'Names that begin with Nats- or Pgbridge-, Status and Description are reserved.';
         ELSIF jsonb_typeof(value) <> 'string' THEN
@@ -204,6 +205,7 @@ DECLARE
     event json;
     new_row json;
     old_row json;
+    op text := lower(TG_OP COLLATE "C"); -- in some languages an I becomes another letter than i
     columns name[] := CASE WHEN TG_NARGS > 3 THEN pgbridge.stored_of(TG_RELID) END;
     -- Most sessions are set so, and row_json costs more than all the rest.
     usual boolean := columns IS NULL AND current_setting('datestyle') LIKE 'ISO%' AND current_setting('intervalstyle') = 'postgres'
@@ -215,7 +217,7 @@ BEGIN
     IF TG_OP = 'UPDATE' OR TG_OP = 'DELETE' THEN
         old_row := CASE WHEN usual THEN to_json(OLD) ELSE pgbridge.row_json(OLD, columns) END;
     END IF;
-    event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row);
+    event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row);
     IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
         -- The write goes on: its event carries the keys alone.
         columns := pgbridge.keys_of(TG_RELID);
@@ -225,9 +227,9 @@ BEGIN
         IF old_row IS NOT NULL THEN
             old_row := CASE WHEN columns IS NOT NULL THEN pgbridge.row_json(OLD, columns) END;
         END IF;
-        event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row, 'truncated', true);
+        event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row, 'truncated', true);
         IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
-            event := json_build_object('op', lower(TG_OP), 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL, 'truncated', true);
+            event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL, 'truncated', true);
         END IF;
     END IF;
     PERFORM pgbridge.notify(TG_ARGV[0], event::text);
@@ -244,7 +246,9 @@ DECLARE
     table_name text;
     strange record;
     only_stored text;
-    trigger_name text := 'pgbridge_watch_' || left(md5(channel), 16);
+    -- Triggers fire in the order of their names, those of foreign keys with them. What comes
+    -- of another one is told of behind what has caused it.
+    trigger_name text := '!pgbridge_watch_' || left(md5(channel), 16);
 BEGIN
     PERFORM pgbridge.refuse(channel, 0);
     SELECT c.relkind, n.nspname, c.relname INTO kind, schema_name, table_name
@@ -291,9 +295,10 @@ CREATE OR REPLACE FUNCTION pgbridge.unwatch(relation regclass, channel text) RET
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
 DECLARE
     trigger_name text;
+    name_ending text := 'pgbridge_watch_' || left(md5(channel), 16);
 BEGIN
-    FOR trigger_name IN SELECT tgname FROM pg_trigger
-        WHERE tgrelid = relation AND tgname IN ('pgbridge_watch_' || left(md5(channel), 16) || '_row', 'pgbridge_watch_' || left(md5(channel), 16) || '_truncate')
+    FOR trigger_name IN SELECT tgname FROM pg_trigger -- until version 7 the names began otherwise
+        WHERE tgrelid = relation AND tgname IN ('!' || name_ending || '_row', '!' || name_ending || '_truncate', name_ending || '_row', name_ending || '_truncate')
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', trigger_name, relation);
     END LOOP;

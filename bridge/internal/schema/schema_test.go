@@ -390,7 +390,7 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 7" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 8" {
 		t.Errorf("after migrate there is %q", got)
 	}
 }
@@ -414,5 +414,61 @@ func TestLimitLeavesRoomForHeaders(t *testing.T) {
 	}
 	if !strings.Contains(schema.SQL(77), "'SELECT 77'") {
 		t.Error("SQL does not hold the limit")
+	}
+}
+
+// What a trigger of the table's, or a foreign key to itself, does to a row comes behind
+// what it was done for: whoever follows the events ends with what the table has.
+func TestWatchTellsOfARowInOrder(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	testenv.Exec(t, url, `CREATE TABLE t (id int PRIMARY KEY, n int, parent int REFERENCES t ON UPDATE CASCADE);
+		CREATE FUNCTION number() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE t SET n = 1 WHERE id = NEW.id; RETURN NULL; END';
+		CREATE TRIGGER "a number" AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION number();
+		SELECT pgbridge.watch('t', 'rows')`)
+	wantEvents(t, sent(t, url, "INSERT INTO t VALUES (1, 0, 1); UPDATE t SET id = 2"), []string{
+		`{"op":"insert","schema":"public","table":"t","new":{"id":1,"n":0,"parent":1},"old":null}`,
+		`{"op":"update","schema":"public","table":"t","new":{"id":1,"n":1,"parent":1},"old":{"id":1,"n":0,"parent":1}}`,
+		`{"op":"update","schema":"public","table":"t","new":{"id":2,"n":1,"parent":1},"old":{"id":1,"n":1,"parent":1}}`,
+		`{"op":"update","schema":"public","table":"t","new":{"id":2,"n":1,"parent":2},"old":{"id":2,"n":1,"parent":1}}`,
+	})
+}
+
+// A table that an older schema has watched is watched once when it is watched again, and
+// not at all after unwatch.
+func TestWatchReplacesOlderTriggers(t *testing.T) {
+	t.Parallel()
+	url := database(t)
+	testenv.Exec(t, url, `CREATE TABLE t (id int); SELECT pgbridge.watch('t', 'rows');
+		DO $$ DECLARE made name; BEGIN FOR made IN SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass LOOP
+			EXECUTE format('ALTER TRIGGER %I ON t RENAME TO %I', made, ltrim(made, '!')); END LOOP; END $$`)
+	event := func(id string) string {
+		return `{"op":"insert","schema":"public","table":"t","new":{"id":` + id + `},"old":null}`
+	}
+	wantEvents(t, sent(t, url, "INSERT INTO t VALUES (1); SELECT pgbridge.watch('t', 'rows'); INSERT INTO t VALUES (2)"), []string{event("1"), event("2")})
+	testenv.Exec(t, url, `DO $$ DECLARE made name; BEGIN FOR made IN SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass LOOP
+			EXECUTE format('ALTER TRIGGER %I ON t RENAME TO %I', made, ltrim(made, '!')); END LOOP; END $$`)
+	wantEvents(t, sent(t, url, "SELECT pgbridge.unwatch('t', 'rows'); INSERT INTO t VALUES (3)"), nil)
+}
+
+// In Turkish the small letter of I is another one than i.
+func TestLanguageOfTheDatabaseChangesNoWord(t *testing.T) {
+	t.Parallel()
+	pg := testenv.Postgres(t)
+	locale := "LC_COLLATE 'C' LC_CTYPE 'C'"
+	if testenv.Value[int](t, pg.URL(), "SELECT current_setting('server_version_num')::int") >= 150000 {
+		locale = "LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR' LOCALE 'C'"
+	}
+	const name = "turkish"
+	testenv.Exec(t, pg.URL(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8' "+locale)
+	t.Cleanup(func() { testenv.Exec(t, pg.URL(), "DROP DATABASE "+name+" WITH (FORCE)") })
+	url := pg.Server().URL(name)
+	migrate(t, url, 0)
+	testenv.Exec(t, url, "CREATE TABLE t (id int); SELECT pgbridge.watch('t', 'rows')")
+	wantEvents(t, sent(t, url, "INSERT INTO t VALUES (1)"), []string{`{"op":"insert","schema":"public","table":"t","new":{"id":1},"old":null}`})
+	_, err := connect(t, url).Exec(t.Context(), `SELECT pgbridge.notify('a', 'x', '{"PGBRIDGE-ID": "forged"}')`)
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) || refused.Code != "42939" {
+		t.Errorf("a reserved header is taken: %v", err)
 	}
 }
