@@ -65,6 +65,19 @@ func CheckSlot(ctx context.Context, conn *pgx.Conn, c Config) (string, error) {
 	return durable.Check(ctx, conn, c.Prefix, c.Durable.limits())
 }
 
+// CheckWatched says how many tables are watched in the database, and of each that is not
+// what its events say it is, or whose channel is not durable in this configuration, what is
+// wrong. It needs no NATS and blocks until PostgreSQL has answered or ctx ends.
+func CheckWatched(ctx context.Context, conn *pgx.Conn, c Config) (tables int, faults []string, err error) {
+	var channels []string
+	for name, channel := range c.Channels {
+		if channel.Durable {
+			channels = append(channels, name)
+		}
+	}
+	return durable.Watched(ctx, conn, channels)
+}
+
 // CheckRoom says why the server has no replication slot or no sender left for a bridge
 // with this configuration; the slots of other prefixes are others'. It needs no NATS and
 // blocks until PostgreSQL has answered or ctx ends.

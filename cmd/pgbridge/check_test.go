@@ -123,7 +123,24 @@ func TestCheckOfDurableChannels(t *testing.T) {
 	check := func(bus *testenv.NATSServer) result {
 		return call(t, nil, "check", "--postgres", url, "--nats", bus.URL(), "--set", "channels.billing.durable=true")
 	}
-	wantLines(t, check(testenv.NATS(t)), exitOK, "ok durable: schema", "ok serve makes it", "warn durable: failover")
+	wantLines(t, check(testenv.NATS(t)), exitOK, "ok durable: schema", "ok serve makes it", "warn durable: failover", "ok durable: watched tables")
+	testenv.Exec(t, url, `CREATE TABLE invoice (id int); CREATE TABLE off (id int); CREATE TABLE parent (id int); CREATE TABLE fine (id int) PARTITION BY LIST (id); CREATE TABLE "größe" (id int);
+		CREATE TABLE part PARTITION OF fine DEFAULT;
+		SELECT pgbridge.watch(name::regclass, 'billing') FROM unnest('{invoice,off,parent,fine,größe}'::text[]) name; SELECT pgbridge.watch('fine', 'nobody');
+		ALTER TABLE invoice RENAME TO bill; ALTER TABLE off DISABLE TRIGGER ALL; CREATE TABLE child () INHERITS (parent)`)
+	lines := []string{
+		`warn "public"."bill" is called "public"."invoice" in its events on "billing"; watch it again`, `warn "public"."off" is watched on "billing", and the trigger is disabled`,
+		`warn "public"."parent" has child tables`, `warn "public"."fine" is watched on "nobody", which is no durable channel here`,
+	}
+	if testenv.Value[int](t, url, "SELECT current_setting('server_version_num')::int") >= 180000 {
+		testenv.Exec(t, url, `ALTER TABLE "größe" ADD COLUMN twice int GENERATED ALWAYS AS (id * 2) VIRTUAL`)
+		lines = append(lines, `warn "public"."größe" has virtual columns, which are null in its events on "billing"; watch it again`)
+	}
+	r := check(testenv.NATS(t))
+	wantLines(t, r, exitOK, lines...)
+	if n := strings.Count(r.stdout, "durable: watched tables"); n != len(lines) {
+		t.Errorf("%d lines of watched tables, want %d: %s", n, len(lines), r.stdout)
+	}
 	small := testenv.NATS(t, func(o *server.Options) { o.MaxPayload = 64 << 10 })
 	wantLines(t, check(small), exitFailed, "FAIL pgbridge.notify takes events of")
 }

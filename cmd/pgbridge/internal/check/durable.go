@@ -18,6 +18,7 @@ func (k postgresCheck) durable(ctx context.Context, c *config.Config, standby st
 	k.verdict("durable: slots", "there is room", k.room(ctx, c))
 	k.verdict("durable: schema", "pgbridge.notify is there", bridge.CheckSchema(ctx, k.conn, maxPayload(c)))
 	k.slot(ctx, c)
+	k.watched(ctx, c)
 	k.kept(ctx)
 	k.failover(ctx, standby)
 }
@@ -86,5 +87,25 @@ func (k postgresCheck) kept(ctx context.Context) {
 		k.warn(what, "max_slot_wal_keep_size is unlimited: while nobody reads the slot, the write-ahead log fills the disk")
 	default:
 		k.ok(what, "at most %s; beyond, the slot is lost, which is announced as a gap", limit)
+	}
+}
+
+// watched warns of tables that were changed since they are watched.
+func (k postgresCheck) watched(ctx context.Context, c *config.Config) {
+	const what, most = "durable: watched tables", 10
+	tables, faults, err := bridge.CheckWatched(ctx, k.conn, c.Bridge())
+	if err != nil {
+		k.fail(what, "%s", postgres.Reason(err))
+		return
+	}
+	for i, fault := range faults {
+		if i == most {
+			k.warn(what, "%d more", len(faults)-most)
+			break
+		}
+		k.warn(what, "%s", fault)
+	}
+	if len(faults) == 0 {
+		k.ok(what, "%d", tables)
 	}
 }
