@@ -47,7 +47,7 @@ func newNewcomer(t *testing.T) *newcomer {
 	n := &newcomer{t: t, folder: t.TempDir()}
 	bus := fmt.Sprint("nats://127.0.0.1:", port)
 	password, _ := u.User.Password()
-	n.env = append(os.Environ(), "PATH="+filepath.Dir(psql)+string(os.PathListSeparator)+os.Getenv("PATH"), "PGBRIDGE_NATS_URL="+bus,
+	n.env = append(testenv.Environ(), "PATH="+filepath.Dir(psql)+string(os.PathListSeparator)+os.Getenv("PATH"), "PGBRIDGE_NATS_URL="+bus,
 		"PGHOST="+u.Hostname(), "PGPORT="+u.Port(), "PGUSER="+u.User.Username(), "PGPASSWORD="+password, "PGSSLMODE=disable", fmt.Sprint("PGBRIDGE_HTTP=127.0.0.1:", monitor))
 	u.Path = "/app"
 	n.change = strings.NewReplacer("postgres://localhost/app", u.String(), "nats://127.0.0.1:4222", bus)

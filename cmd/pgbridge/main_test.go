@@ -21,20 +21,9 @@ const asPgbridge = "TEST_BINARY_IS_PGBRIDGE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asPgbridge) != "" {
-		os.Exit(run(os.Args[1:], withoutOurs(os.Environ()), os.Stdin, os.Stdout, os.Stderr))
+		os.Exit(run(os.Args[1:], testenv.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	testenv.Main(m)
-}
-
-// withoutOurs drops what the surroundings of the tests may set.
-func withoutOurs(environ []string) []string {
-	var kept []string
-	for _, e := range environ {
-		if !strings.HasPrefix(e, "PGBRIDGE_TEST_") {
-			kept = append(kept, e)
-		}
-	}
-	return kept
 }
 
 // result is what a finished command left.
