@@ -168,7 +168,7 @@ func (x *Execution) begin(ctx context.Context) {
 	}
 	x.call.Begin(p)
 	if c := x.call; c.Caller != "" || c.Limited || x.session.Limited() || c.Program.Script.Settings.Role != "" || c.Program.open() {
-		p.Own(session.StepOwn, settingsSQL, []byte(c.Caller), x.session.Limit(c.Deadline), c.Program.role())
+		p.Own(session.StepOwn, settingsSQL, []byte(c.Caller), x.session.Limit(c.Deadline), x.session.Role(c.Program.role()))
 	}
 	if parent, state := tracing.Parent(ctx); parent != "" {
 		setTrace(p, parent, state)
@@ -322,7 +322,7 @@ func (x *Execution) storeReply(body []byte) {
 	if x.call.Program.ReadOnly {
 		x.pipeline.Own(session.StepOwn, "ROLLBACK TO "+readOnlySavepoint)
 	}
-	x.pipeline.Own(session.StepOwn, noRoleSQL)
+	x.pipeline.Own(session.StepOwn, session.RoleSQL, x.session.Role([]byte(noRole)))
 	x.pipeline.Own(session.StepOwn, storeReplySQL, append(x.call.ID.Key(), body)...)
 	if x.call.Program.Script.Settings.Role != "" {
 		x.pipeline.Own(session.StepOwn, session.RoleSQL, x.call.Program.role()) // for what is deferred until COMMIT

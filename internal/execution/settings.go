@@ -23,8 +23,7 @@ const (
 	traceNameSQL = `SELECT pg_catalog.set_config('pgbridge.traceparent', $1, true),
 	pg_catalog.set_config('pgbridge.tracestate', $2, true), pg_catalog.set_config('application_name', $3, true)`
 
-	noRoleSQL = "SET LOCAL ROLE NONE"
-	noRole    = "none"
+	noRole = session.NoRole
 )
 
 // SetPinned sets what holds in a pinned transaction until it is set again: the
@@ -36,7 +35,7 @@ func SetPinned(p *session.Pipeline, caller string, deadline time.Time, idle time
 }
 
 func setPinned(p *session.Pipeline, caller string, limit, role []byte, idle time.Duration) {
-	p.Own(session.StepOwn, pinnedSettingsSQL, []byte(caller), limit, role, session.Milliseconds(idle+session.ServerMargin))
+	p.Own(session.StepOwn, pinnedSettingsSQL, []byte(caller), limit, p.Session.Role(role), session.Milliseconds(idle+session.ServerMargin))
 }
 
 // setTrace tells PostgreSQL which span the work of the transaction belongs to from

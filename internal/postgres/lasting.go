@@ -12,8 +12,14 @@ import (
 // waits for nothing itself, alone in its transaction.
 const ModesSQL = `SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE`
 
-// SetModes executes [ModesSQL] on a new connection of our own. It blocks for a round trip.
-func SetModes(ctx context.Context, conn *pgconn.PgConn) error { return Execute(ctx, conn, ModesSQL) }
+// OwnRoleSQL has a session act as the login, which can begin as another role.
+const OwnRoleSQL = "SET ROLE NONE"
+
+// SetModes executes [ModesSQL] and [OwnRoleSQL] on a new connection of our own. It blocks
+// for a round trip.
+func SetModes(ctx context.Context, conn *pgconn.PgConn) error {
+	return Execute(ctx, conn, ModesSQL+"; "+OwnRoleSQL)
+}
 
 // LastingSQL takes the time limits off a session that lasts, and may be idle, wait for
 // transactions of others or be in the middle of a large one for as long as that takes.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgbridge/pgbridge/internal/postgres"
 )
 
@@ -133,7 +135,11 @@ func (s *Session) Reset(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
-	for _, sql := range []string{resetRoleSQL, discardAllSQL} { // which wants to be alone
+	all := []string{resetRoleSQL, discardAllSQL} // which wants to be alone
+	if s.role != NoRole {                        // DISCARD ALL takes it away
+		all = append(all, "SET ROLE "+pgx.Identifier{s.role}.Sanitize())
+	}
+	for _, sql := range all {
 		if err := s.Execute(ctx, sql); err != nil {
 			s.Close()
 			return

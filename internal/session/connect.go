@@ -38,7 +38,7 @@ func (h *Home) prepare(config *pgx.ConnConfig, d defaults) {
 		if s.at, err = h.arrive(ctx, conn, began); err != nil {
 			return err
 		}
-		return s.readLimit(ctx)
+		return s.readLogin(ctx)
 	}
 }
 

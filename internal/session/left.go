@@ -11,14 +11,14 @@ type leftBehind struct {
 }
 
 // readLeft reads what was left behind in a session that a login began, empty where
-// nobody knows who.
-func readLeft(r *Result, login string) leftBehind {
+// nobody knows who, with a role.
+func readLeft(r *Result, login, role string) leftBehind {
 	if !r.NextRow() {
 		return leftBehind{}
 	}
 	row := r.Values()
 	another := login != "" && string(row[0]) != login
-	return leftBehind{known: true, strange: another || string(row[1]) != "none", temporary: string(row[2]) != "0"}
+	return leftBehind{known: true, strange: another || string(row[1]) != role, temporary: string(row[2]) != "0"}
 }
 
 // judge notes whether the session is clean.

@@ -13,23 +13,24 @@ import (
 // that they decide only where this process cannot.
 const ServerMargin = 5 * time.Second
 
-// limitSQL finds the statement_timeout that the login or the database has been
-// given. PostgreSQL itself takes ours, which comes with the connection, for it.
+// loginSQL finds the role that the login begins with, and the statement_timeout that it or
+// the database has been given. PostgreSQL itself takes ours, which comes with the
+// connection, for it.
 // https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
-const limitSQL = `SELECT pg_catalog.split_part(c, '=', 2) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
+const loginSQL = `SELECT pg_catalog.current_setting('role'), COALESCE((SELECT pg_catalog.split_part(c, '=', 2) FROM pg_catalog.pg_db_role_setting s, pg_catalog.unnest(s.setconfig) c
 	WHERE c OPERATOR(pg_catalog.~~) 'statement_timeout=%'::pg_catalog.text
 	AND (s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR s.setdatabase OPERATOR(pg_catalog.=)
 		(SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))
 	AND (s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR s.setrole OPERATOR(pg_catalog.=)
 		(SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user))
-	ORDER BY s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid, s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid LIMIT 1`
+	ORDER BY s.setrole OPERATOR(pg_catalog.=) 0::pg_catalog.oid, s.setdatabase OPERATOR(pg_catalog.=) 0::pg_catalog.oid LIMIT 1), '')`
 
-// readLimit asks for the limit that the login or the database has. Where PostgreSQL
-// does not say there is none.
-func (s *Session) readLimit(ctx context.Context) error {
-	rows, err := postgres.ReadRows(ctx, s.Conn, limitSQL, 1)
+// readLogin asks for the role and the limit that the login has. Where PostgreSQL does not
+// say there are none.
+func (s *Session) readLogin(ctx context.Context) error {
+	rows, err := postgres.ReadRows(ctx, s.Conn, loginSQL, 2)
 	if len(rows) == 1 {
-		s.limit = parseLimit(string(rows[0][0]))
+		s.role, s.limit = string(rows[0][0]), parseLimit(string(rows[0][1]))
 	}
 	if Reported(err) {
 		return nil

@@ -203,7 +203,7 @@ func (p *Pipeline) take(s *Step, result any, read Reader) error {
 		}
 	case *Result:
 		if s.Kind == stepLook {
-			p.left = readLeft(r, p.Session.login)
+			p.left = readLeft(r, p.Session.login, p.Session.role)
 			return nil
 		}
 	}

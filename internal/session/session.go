@@ -26,6 +26,7 @@ type Session struct {
 	catalog *rows.Catalog // of types
 	flushed time.Time     // when the catalog was emptied
 	login   string        // the user that it began with
+	role    string        // that it began with, NoRole for the login itself
 	name    string        // the application_name that it began with
 	Notices Notices
 
@@ -62,7 +63,7 @@ type Session struct {
 // a [Pool] or [Connect].
 func New(conn *pgconn.PgConn, catalog *rows.Catalog) *Session {
 	s := &Session{Conn: conn, catalog: catalog, flushed: time.Now(), login: conn.ParameterStatus("session_authorization")}
-	s.untouched, s.name = true, conn.ParameterStatus("application_name")
+	s.untouched, s.role, s.name = true, NoRole, conn.ParameterStatus("application_name")
 	s.watcher = ctxwatch.NewContextWatcher(handlerOf(conn))
 	s.forget()
 	conn.CustomData()[key] = s
@@ -88,6 +89,18 @@ func (s *Session) Lost() bool { return s.Conn.IsClosed() }
 
 // Elsewhere reports whether the connection settings lead to another server by now.
 func (s *Session) Elsewhere() bool { return s.home != nil && s.at != s.home.Place() }
+
+// NoRole stands for the role that the login begins with, which is itself unless it was
+// given another one.
+const NoRole = "none"
+
+// Role is the name for PostgreSQL of a role or of [NoRole].
+func (s *Session) Role(name []byte) []byte {
+	if string(name) == NoRole {
+		return []byte(s.role)
+	}
+	return name
+}
 
 // NamesTraces reports whether application_name is to say which span a transaction
 // belongs to, and what it says otherwise; see [Home.NameTraces].

@@ -20,7 +20,7 @@ func TestDefaultsOfTheDatabaseAreNotOurs(t *testing.T) {
 	writer, other := w.connect(), w.connect() // sessions that have begun already
 	w.exec(`DO $$ DECLARE setting text; BEGIN FOREACH setting IN ARRAY ARRAY['default_transaction_read_only = on', 'default_transaction_isolation = serializable',
 			'default_transaction_deferrable = on', 'datestyle = "SQL, DMY"', 'intervalstyle = sql_standard', 'bytea_output = escape', 'extra_float_digits = -15',
-			'standard_conforming_strings = off', 'quote_all_identifiers = on', 'row_security = off', 'synchronous_commit = off'] LOOP
+			'standard_conforming_strings = off', 'quote_all_identifiers = on', 'row_security = off', 'synchronous_commit = off', 'role = pg_monitor'] LOOP
 		EXECUTE format('ALTER DATABASE %I SET ', current_database()) || setting; END LOOP; END $$`)
 	// A deferrable transaction waits for this one.
 	if _, err := other.Exec(t.Context(), "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SELECT count(*) FROM pg_class"); err != nil {

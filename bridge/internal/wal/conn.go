@@ -26,7 +26,7 @@ func Connect(ctx context.Context, settings *pgconn.Config) (*Conn, error) {
 	c.RuntimeParams["replication"] = "database"
 	c.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
 		// Not startup parameters, which a pooler refuses that does not know them.
-		for _, set := range []string{postgres.ModesSQL, "SET wal_sender_timeout TO '" + senderTimeout + "'", postgres.LastingSQL} {
+		for _, set := range []string{postgres.ModesSQL, postgres.OwnRoleSQL, "SET wal_sender_timeout TO '" + senderTimeout + "'", postgres.LastingSQL} {
 			if err := postgres.Execute(ctx, conn, set); err != nil {
 				return fmt.Errorf("%s: %w", set, err)
 			}
