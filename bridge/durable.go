@@ -108,6 +108,8 @@ func CheckSchema(ctx context.Context, conn *pgx.Conn, maxPayload int64) error {
 		return fmt.Errorf("look at the schema pgbridge: %w", err)
 	case state.Version < schema.Needed:
 		return errors.New("the schema pgbridge lacks what durable channels need: run pgbridge migrate")
+	case !state.Writable:
+		return errors.New("the role may not read and write pgbridge.position: pgbridge migrate --print shows the privileges")
 	case maxPayload > 0 && state.Limit > schema.Limit(maxPayload):
 		return fmt.Errorf("pgbridge.notify takes events of %d bytes, NATS messages hold %d: run pgbridge migrate with --nats", state.Limit, schema.Limit(maxPayload))
 	}

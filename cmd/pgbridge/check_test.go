@@ -141,6 +141,16 @@ func TestCheckOfDurableChannels(t *testing.T) {
 	if n := strings.Count(r.stdout, "durable: watched tables"); n != len(lines) {
 		t.Errorf("%d lines of watched tables, want %d: %s", n, len(lines), r.stdout)
 	}
+	role := testenv.Value[string](t, url, "SELECT 'plain_' || current_database()")
+	testenv.Exec(t, url, "CREATE ROLE "+role+" LOGIN REPLICATION PASSWORD 'x'; GRANT SELECT ON pgbridge.position TO "+role)
+	t.Cleanup(func() { testenv.Exec(t, url, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	owner := url
+	_, at, _ := strings.Cut(url, "@")
+	url = "postgres://" + role + ":x@" + at
+	wantLines(t, check(testenv.NATS(t)), exitFailed, "FAIL durable: schema", "FAIL the role may not read and write pgbridge.position")
+	testenv.Exec(t, owner, "GRANT INSERT, UPDATE ON pgbridge.position TO "+role)
+	wantLines(t, check(testenv.NATS(t)), exitOK, "ok durable: schema")
+	url = owner
 	small := testenv.NATS(t, func(o *server.Options) { o.MaxPayload = 64 << 10 })
 	wantLines(t, check(small), exitFailed, "FAIL pgbridge.notify takes events of")
 }

@@ -53,13 +53,18 @@ func statements(limit int) string {
 type State struct {
 	Version int // of the schema; 0: none
 	Limit   int // of payloads, in bytes
+	// Writable says that the connection's login may keep how far the stream reaches.
+	Writable bool
 }
 
 // ErrNewer says that a later pgbridge made the schema.
 var ErrNewer = errors.New("the schema is of a later pgbridge")
 
 // lookSQL reads the functions and calls none: somebody else could have made them.
-const lookSQL = `SELECT v.prosrc, l.prosrc FROM pg_catalog.pg_proc v, pg_catalog.pg_proc l
+const lookSQL = `SELECT v.prosrc, l.prosrc, COALESCE((SELECT pg_catalog.bool_and(pg_catalog.has_table_privilege(session_user, c.oid, p))
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace, pg_catalog.unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) AS p
+		WHERE n.nspname OPERATOR(pg_catalog.=) 'pgbridge' AND c.relname OPERATOR(pg_catalog.=) 'position'), false)
+	FROM pg_catalog.pg_proc v, pg_catalog.pg_proc l
 	WHERE v.oid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.durable_version()')
 	AND l.oid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.payload_limit()')`
 
@@ -72,14 +77,14 @@ func Look(ctx context.Context, conn *pgx.Conn) (State, error) {
 		return State{}, err
 	}
 	var version, limit string
-	err := conn.QueryRow(ctx, lookSQL).Scan(&version, &limit)
+	var s State
+	err := conn.QueryRow(ctx, lookSQL).Scan(&version, &limit, &s.Writable)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return State{}, nil
 	}
 	if err != nil {
 		return State{}, err
 	}
-	var s State
 	if s.Version, err = constant(version); err == nil {
 		s.Limit, err = constant(limit)
 	}

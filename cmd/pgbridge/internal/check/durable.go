@@ -55,9 +55,9 @@ func (k postgresCheck) walLevel(ctx context.Context) error {
 // have for it.
 func (k postgresCheck) replication(ctx context.Context) error {
 	var may bool
-	err := k.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) current_user AND (r.rolsuper OR r.rolreplication))
+	err := k.conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) session_user AND (r.rolsuper OR r.rolreplication))
 		OR EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) ANY ('{rds_replication,rds_superuser,azure_pg_admin,cloudsqlsuperuser,alloydbsuperuser}'::pg_catalog.name[])
-			AND pg_catalog.pg_has_role(current_user, r.oid, 'MEMBER'))`).Scan(&may)
+			AND pg_catalog.pg_has_role(session_user, r.oid, 'MEMBER'))`).Scan(&may)
 	if err != nil {
 		return errors.New(postgres.Reason(err))
 	}
