@@ -127,7 +127,7 @@ func (b *Bridge) assemble() error {
 	}
 	b.feed = &durable.Feed{
 		Changed:  wait.NewSignal(),
-		Settings: b.settings, NC: c.Events, JetStream: js, Prefix: c.Prefix, Stream: c.Durable.options(), Accept: c.Durable.AcceptHistory,
+		Settings: b.settings, NC: c.Events, JetStream: js, Prefix: c.Prefix, Stream: c.Durable.options(c.Prefix), Accept: c.Durable.AcceptHistory,
 		Lease: b.lease.Valid, Log: c.Logger, Counters: b.metrics.of, Latency: b.metrics.observer(deliveryDurable),
 		Encoder: event.NewEncoder(c.Prefix, b.settings.Database()), Problem: problem.New(part.Durable, problem.ExplainSession),
 		Late: problem.New(part.Durable, error.Error), Tracer: tracing.New(c.TracerProvider), Limits: c.Durable.limits(), ConfirmDelay: c.Durable.ConfirmDelay,

@@ -60,8 +60,8 @@ func (d Durable) withDefaults(prefix string) Durable {
 	return d
 }
 
-func (d Durable) options() durable.StreamOptions {
-	return durable.StreamOptions{Name: d.Stream.Name, MaxAge: d.Stream.MaxAge, Replicas: d.Stream.Replicas, Create: d.Stream.Create}
+func (d Durable) options(prefix string) durable.StreamOptions {
+	return durable.StreamOptions{Name: d.Stream.Name, Prefix: prefix, MaxAge: d.Stream.MaxAge, Replicas: d.Stream.Replicas, Create: d.Stream.Create}
 }
 
 // validate finds what no slot could be served with.

@@ -76,6 +76,26 @@ func TestSchemaOfAStranger(t *testing.T) {
 	}
 }
 
+// Two prefixes whose streams have one name do not share them: each would take the other's
+// last message for its own, and leave out what it has not published.
+func TestStreamsOfAnotherPrefix(t *testing.T) {
+	t.Parallel()
+	pg, ns := durableWorld(t)
+	prefixed := func(prefix string) *running {
+		return launch(t, bridge.Config{ConnString: pg, Events: connect(t, ns), Prefix: prefix, Stream: bridge.Stream{Create: true},
+			Durable:  bridge.Durable{Stream: bridge.Stream{Create: true}},
+			Channels: map[string]bridge.Channel{"billing": {Durable: true}, "audit": {Delivery: bridge.DeliveryJetStream}}})
+	}
+	first := prefixed("a.b").ready(t)
+	second := prefixed("a_b")
+	for _, name := range []string{"A_B_DURABLE", "A_B_EVENTS"} {
+		second.hasProblem(t, "stream "+name+`: belongs to the prefix "a.b"`)
+	}
+	if p := first.Problems(); len(p) > 0 {
+		t.Errorf("the first has the problems %q", p)
+	}
+}
+
 // durableMessages subscribes to the whole stream of durable events.
 func durableMessages(t *testing.T, ns string) <-chan jetstream.Msg {
 	t.Helper()

@@ -61,7 +61,7 @@ func EnsureDurableStream(ctx context.Context, nc *nats.Conn, c Config) error {
 	if err != nil {
 		return err
 	}
-	return durable.EnsureStream(ctx, js, c.Durable.options(), durables)
+	return durable.EnsureStream(ctx, js, c.Durable.options(c.Prefix), durables)
 }
 
 // split tells routes of durable channels from the others.

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,6 +38,10 @@ type Need struct {
 	// CreateKey names the setting that Create comes from, for errors. Default
 	// "create".
 	CreateKey string
+	// Prefix is the one that the stream belongs to; empty: several may share it. Two that
+	// publish into one stream take each other's last message for their own. Ensure notes it
+	// in the metadata of a stream that it creates or changes, and refuses another's.
+	Prefix string
 	// Batches lets Ensure make the stream take fast batches, where the server knows
 	// them (2.14 and newer). A stream that cannot does without.
 	Batches bool
@@ -62,6 +67,7 @@ func (n Need) ensure(ctx context.Context, js jetstream.JetStream) (jetstream.Str
 	if errors.Is(err, jetstream.ErrStreamNotFound) && n.Create {
 		config := n.Config
 		config.Subjects = n.widened(nil, config.Subjects)
+		n.claim(&config)
 		s, err = n.batched(js, config, func(c jetstream.StreamConfig) (jetstream.Stream, error) { return js.CreateStream(ctx, c) })
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another replica was quicker
 			s, err = js.Stream(ctx, n.Config.Name)
@@ -79,6 +85,7 @@ func (n Need) ensure(ctx context.Context, js jetstream.JetStream) (jetstream.Str
 	update := func(c jetstream.StreamConfig) (jetstream.Stream, error) { return js.UpdateStream(ctx, c) }
 	if len(missing) > 0 || narrowed {
 		config.Subjects = n.widened(config.Subjects, missing)
+		n.claim(&config)
 		return n.batched(js, config, update)
 	}
 	if n.Create && n.Batches && !config.AllowBatchPublish && knowsBatches(js.Conn()) {
@@ -88,6 +95,21 @@ func (n Need) ensure(ctx context.Context, js jetstream.JetStream) (jetstream.Str
 		}
 	}
 	return s, nil
+}
+
+// prefixKey is where a stream's metadata says which prefix it belongs to.
+const prefixKey = "pgbridge.prefix"
+
+// claim notes whose the stream is, unless that is noted.
+func (n Need) claim(config *jetstream.StreamConfig) {
+	if n.Prefix == "" || config.Metadata[prefixKey] != "" {
+		return
+	}
+	config.Metadata = maps.Clone(config.Metadata)
+	if config.Metadata == nil {
+		config.Metadata = map[string]string{}
+	}
+	config.Metadata[prefixKey] = n.Prefix
 }
 
 // batched creates or updates a stream that takes fast batches, if it is to and
@@ -175,6 +197,8 @@ func (n Need) suits(have jetstream.StreamConfig) error {
 		return errors.New("has no_ack set: whether it stored a message is not known")
 	case have.AllowMsgCounter:
 		return errors.New("is a stream of counters (allow_msg_counter): it refuses other messages")
+	case n.Prefix != "" && have.Metadata[prefixKey] != "" && have.Metadata[prefixKey] != n.Prefix:
+		return fmt.Errorf("belongs to the prefix %q, as its metadata says (%s): give each a stream of its own", have.Metadata[prefixKey], prefixKey)
 	}
 	return n.Kind.suits(have)
 }

@@ -87,6 +87,34 @@ func TestEnsureCreatesAndExtends(t *testing.T) {
 	}
 }
 
+// A stream says whose it is from when it is made, or changed for somebody, on.
+func TestEnsureNotesThePrefix(t *testing.T) {
+	t.Parallel()
+	js := jetStream(t)
+	mine, theirs := need("one.a"), need("two.a")
+	mine.Prefix, theirs.Prefix = "one", "two"
+	for _, made := range []bool{true, false} {
+		if !made { // by a version before, or an operator
+			operated(t, js, jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"other"}, Metadata: map[string]string{"kept": "yes"}})
+		}
+		for range 2 {
+			s, err := mine.Ensure(limited(t), js)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m := s.CachedInfo().Config.Metadata; m[prefixKey] != "one" || !made && m["kept"] != "yes" {
+				t.Errorf("the metadata is %v", m)
+			}
+		}
+		if _, err := theirs.Ensure(limited(t), js); err == nil {
+			t.Error("another prefix takes the stream")
+		}
+		if err := js.DeleteStream(limited(t), "EVENTS"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A pattern stands for many subjects until it would take in what must stay apart.
 func TestEnsureWidensAndNarrows(t *testing.T) {
 	t.Parallel()
@@ -160,6 +188,7 @@ func TestWhatCannotServeIsSaid(t *testing.T) {
 		{"no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }, nil, "no_ack"},
 		{"sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }, nil, "is sealed"},
 		{"counters", func(c *jetstream.StreamConfig) { c.AllowMsgCounter = true }, nil, "counters"},
+		{"another's", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{prefixKey: "two"} }, func(n *Need) { n.Prefix = "one" }, "belongs to the prefix \"two\""},
 		{"small", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 }, func(n *Need) { n.Kind = Events }, "at least 65536"},
 		{"no work queue", func(*jetstream.StreamConfig) {}, func(n *Need) { n.Kind = Jobs }, "jobs need a work queue"},
 		{"consumed", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, func(n *Need) { n.Kind = Durable }, "retention is not limits"},

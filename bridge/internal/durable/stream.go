@@ -22,6 +22,7 @@ const maxCompared = 1 << 20
 // StreamOptions describe the stream of durable events.
 type StreamOptions struct {
 	Name     string
+	Prefix   string        // that the stream belongs to
 	MaxAge   time.Duration // zero: kept for ever
 	Replicas int
 	Create   bool
@@ -50,6 +51,7 @@ func (l *log) need(subjects []string) stream.Need {
 		Create:    l.config.Create,
 		CreateKey: "streams.durable.create",
 		Kind:      stream.Durable,
+		Prefix:    l.config.Prefix,
 		Config: jetstream.StreamConfig{
 			Name:        l.config.Name,
 			Description: "Durable events that pgbridge reads from PostgreSQL's write-ahead log.",

@@ -41,6 +41,7 @@ type EventStream struct {
 // NewEventStream returns the stream that need describes; its subjects are those
 // of the routes, which begin with the prefix unless a channel has its own.
 func NewEventStream(js jetstream.JetStream, prefix string, need stream.Need) *EventStream {
+	need.Prefix = prefix
 	return &EventStream{js: js, prefix: prefix, need: need}
 }
 

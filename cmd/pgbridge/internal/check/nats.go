@@ -152,9 +152,11 @@ func (k natsCheck) streams(ctx context.Context, wanted []config.Stream) {
 func (k natsCheck) stream(ctx context.Context, js jetstream.JetStream, w config.Stream) {
 	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
-	state, err := stream.Need{
-		Kind: w.Kind, Config: jetstream.StreamConfig{Name: w.Name, Subjects: w.Subjects}, Create: w.Create, CreateKey: w.Key + ".create",
-	}.Look(ctx, js)
+	need := stream.Need{Kind: w.Kind, Config: jetstream.StreamConfig{Name: w.Name, Subjects: w.Subjects}, Create: w.Create, CreateKey: w.Key + ".create"}
+	if w.Kind == stream.Events || w.Kind == stream.Durable {
+		need.Prefix = k.config.Prefix
+	}
+	state, err := need.Look(ctx, js)
 	k.verdict("stream "+w.Name, state.String(), err)
 }
 
