@@ -86,11 +86,53 @@ func TestJobsNeedTheStreams(t *testing.T) {
 	if err := w.js.DeleteStream(t.Context(), "PGBRIDGE_JOBS"); err != nil {
 		t.Fatal(err)
 	}
-	create(jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}, Retention: jetstream.WorkQueuePolicy})
+	queue := jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.>"}, Retention: jetstream.WorkQueuePolicy, MaxMsgs: 5}
+	create(queue)
+	problem(t, r, "PGBRIDGE_JOBS", "discard is old")
+	queue.Discard = jetstream.DiscardNew
+	if _, err := w.js.UpdateStream(t.Context(), queue); err != nil {
+		t.Fatal(err)
+	}
 	problem(t, r, "jobs: stream PGBRIDGE_RESULTS", "set create")
 	id := w.submit("add", `{"params": {"n": 1}}`, "")
 	create(jetstream.StreamConfig{Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}})
 	harness.Equal(t, "the job", code(w.result("add", id)), "ok")
+	ready(t, r)
+}
+
+// A consumer that leaves the bodies out would have jobs fail that are good; one that is
+// paused brings none.
+func TestJobsNeedTheirConsumer(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"given": "SELECT @n::int"})
+	s, err := w.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "PGBRIDGE_JOBS", Subjects: []string{"pgbridge.job.run.>"}, Retention: jetstream.WorkQueuePolicy})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.CreateConsumer(t.Context(), jetstream.ConsumerConfig{
+		Durable: "pgbridge_jobs", FilterSubject: "pgbridge.job.run.>", AckPolicy: jetstream.AckExplicitPolicy, MaxDeliver: -1, HeadersOnly: true,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	config := w.Config()
+	withJobs(&config)
+	r := harness.Launch(t, config)
+	id := w.submit("given", `{"params": {"n": 1}}`, "")
+	problem(t, r, "jobs: stream PGBRIDGE_JOBS: consumer", "headers_only")
+	if err := s.DeleteConsumer(t.Context(), "pgbridge_jobs"); err != nil {
+		t.Fatal(err)
+	}
+	harness.Equal(t, "the job", code(w.result("given", id)), "ok")
+	ready(t, r)
+	if _, err := s.PauseConsumer(t.Context(), "pgbridge_jobs", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	id = w.submit("given", `{"params": {"n": 1}}`, "")
+	problem(t, r, "jobs: stream PGBRIDGE_JOBS: consumer", "paused")
+	if _, err := s.ResumeConsumer(t.Context(), "pgbridge_jobs"); err != nil {
+		t.Fatal(err)
+	}
+	harness.Equal(t, "the job behind it", code(w.result("given", id)), "ok")
 	ready(t, r)
 }
 
@@ -347,6 +389,26 @@ func TestJobResultThatFitsNoMore(t *testing.T) {
 		t.Errorf("message %q", a.Error.Message)
 	}
 	w.settled()
+}
+
+// A result that the stream takes no message for is none, and keeps nobody else's job
+// waiting.
+func TestJobResultThatTheStreamDoesNotTake(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"big": "SELECT repeat('x', 5000)", "small": "SELECT 1"})
+	if _, err := w.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "PGBRIDGE_RESULTS", Subjects: []string{"pgbridge.result.>"}, MaxMsgSize: 2000,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	r := w.Serve(withJobs)
+	a := w.result("big", w.submit("big", ``, "big"))
+	harness.Equal(t, "the result", code(a), "too_large")
+	w.settled()
+	harness.Equal(t, "the small one", code(w.result("small", w.submit("small", ``, ""))), "ok")
+	if n := r.Logs.FilterMessage("taking no jobs").Len(); n != 0 {
+		t.Errorf("no jobs were taken %d times", n)
+	}
 }
 
 func TestJobConfiguration(t *testing.T) {

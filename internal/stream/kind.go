@@ -62,9 +62,13 @@ func keepsEvents(have jetstream.StreamConfig) error {
 	return nil
 }
 
+// isWorkQueue says why a stream is no queue of jobs, or forgets some before they are done.
 func isWorkQueue(have jetstream.StreamConfig) error {
-	if have.Retention == jetstream.WorkQueuePolicy {
-		return nil
+	switch {
+	case have.Retention != jetstream.WorkQueuePolicy:
+		return fmt.Errorf("its retention is %s, jobs need a work queue", strings.ToLower(have.Retention.String()))
+	case have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0 || have.MaxMsgsPerSubject > 0):
+		return errors.New("its discard is old, and it has a limit: new jobs would put out others that are not done; set it to new")
 	}
-	return fmt.Errorf("its retention is %s, jobs need a work queue", strings.ToLower(have.Retention.String()))
+	return nil
 }

@@ -191,6 +191,7 @@ func TestWhatCannotServeIsSaid(t *testing.T) {
 		{"another's", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{prefixKey: "two"} }, func(n *Need) { n.Prefix = "one" }, "belongs to the prefix \"two\""},
 		{"small", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 }, func(n *Need) { n.Kind = Events }, "at least 65536"},
 		{"no work queue", func(*jetstream.StreamConfig) {}, func(n *Need) { n.Kind = Jobs }, "jobs need a work queue"},
+		{"queue that forgets", func(c *jetstream.StreamConfig) { c.Retention, c.MaxBytes = jetstream.WorkQueuePolicy, 1<<20 }, func(n *Need) { n.Kind = Jobs }, "discard is old"},
 		{"consumed", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, func(n *Need) { n.Kind = Durable }, "retention is not limits"},
 		{"in memory", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, func(n *Need) { n.Kind = Durable }, "one copy in memory"},
 		{"not to extend", func(c *jetstream.StreamConfig) { c.Subjects = []string{"e.b"} }, func(n *Need) { n.Create, n.CreateKey = false, "streams.x.create" }, "does not hold e.a: add the subjects, or set streams.x.create"},

@@ -19,6 +19,7 @@ import (
 	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/execution"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/stream"
 	"github.com/pgbridge/pgbridge/internal/subject"
 	"github.com/pgbridge/pgbridge/internal/wait"
 )
@@ -232,7 +233,7 @@ func (j *Jobs) recall(ctx context.Context, s *sources, one *job) (said bool, err
 func (j *Jobs) conclude(ctx context.Context, one *job, reply service.Reply, failure *service.Error) verdict {
 	ctx = context.WithoutCancel(ctx) // what is committed is told, if there is any time left
 	err := j.publish(ctx, one, reply, failure)
-	if errors.Is(err, nats.ErrMaxPayload) { // it was stored when messages could be larger
+	if errors.Is(err, nats.ErrMaxPayload) || stream.TooLarge(err) { // it was stored when messages could be larger, or this stream takes only smaller ones
 		if reply, err = service.ErrorReply(ErrResultGrown); err == nil {
 			err = j.publish(ctx, one, reply, ErrResultGrown)
 		}
@@ -253,8 +254,9 @@ func (j *Jobs) conclude(ctx context.Context, one *job, reply service.Reply, fail
 	return verdict{outcome: outcomeDone}
 }
 
-// ErrResultGrown is the failure of what was done when messages could be larger.
-var ErrResultGrown = service.Errorf(service.CodeTooLarge, "it was done, but its stored result does not fit one message any more")
+// ErrResultGrown is the failure of what was done when messages could be larger, or whose
+// result is larger than the stream of results takes one.
+var ErrResultGrown = service.Errorf(service.CodeTooLarge, "it was done, but its result does not fit one message of the stream of results")
 
 func (j *Jobs) publish(ctx context.Context, one *job, reply service.Reply, failure *service.Error) error {
 	msg := &nats.Msg{Subject: j.resultSubject(one), Header: reply.Header, Data: reply.Data}

@@ -125,12 +125,22 @@ func (j *Jobs) openConsumer(ctx context.Context, jobs jetstream.Stream) (jetstre
 	if err != nil {
 		return nil, err
 	}
-	have := consumer.CachedInfo().Config
+	info := consumer.CachedInfo()
+	have := info.Config
 	if !slices.Equal(filters(have), want.FilterSubjects) || have.AckPolicy != want.AckPolicy || have.MaxDeliver != want.MaxDeliver || len(have.BackOff) > 0 {
 		return nil, fmt.Errorf("it must have the filters %s, explicit acknowledgements, unlimited deliveries and no backoff: delete it", strings.Join(want.FilterSubjects, ", "))
 	}
+	if have.HeadersOnly || have.MaxRequestExpires > 0 || len(have.PriorityGroups) > 0 {
+		return nil, errors.New("it must not have headers_only, max_expires or priority groups: delete it")
+	}
+	if info.Paused {
+		return nil, errPaused
+	}
 	return consumer, nil
 }
+
+// errPaused is why no jobs come. Somebody has paused the consumer.
+var errPaused = errors.New("it is paused: jobs wait until it is resumed")
 
 // filters returns what a consumer is for, however it was asked for.
 func filters(c jetstream.ConsumerConfig) []string {
