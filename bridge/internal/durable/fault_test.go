@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/pgbridge/pgbridge/bridge/internal/event"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -389,22 +390,58 @@ func TestStreamThatIsMadeAnew(t *testing.T) {
 	r.stop(t)
 }
 
-// Somebody who publishes into the stream is noticed, and nothing is lost.
+// Somebody who publishes into the stream is noticed, and costs some time and nothing else:
+// while events come, behind the last one, while nobody reads the slot, and while events of
+// his are compared with the log.
 func TestStreamThatSomebodyWritesTo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, dedicated(t), testenv.NATS(t).URL())
 	r := w.run([]string{"a"})
 	w.begun(1)
-	js, s := w.stream()
-	if _, err := js.Publish(t.Context(), "pgbridge.event.a", []byte("foreign")); err != nil {
-		t.Fatal(err)
+	js, _ := w.stream()
+	forge := func(header ...string) {
+		m := nats.NewMsg("pgbridge.event.a")
+		m.Data = []byte("foreign")
+		if len(header) > 0 {
+			m.Header.Set(event.HeaderID, header[0])
+		}
+		if _, err := js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
 	}
+	forge()
 	w.exec("SELECT pgbridge.notify('a', '1')")
-	testenv.Wait(t, patience, "the problem", func() bool { return strings.Contains(r.Problem.Current(), "is not of pgbridge") })
-	if err := s.DeleteMsg(t.Context(), 2); err != nil {
+	w.await("1")
+	forge("no id of ours")
+	forge()
+	w.exec("SELECT pgbridge.notify('a', '2'); SELECT pgbridge.notify('a', '3')")
+	w.await("3")
+	forge()
+	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if all := w.await("1"); len(all) != 2 {
-		t.Errorf("%d messages, want the gap and the event", len(all))
+	w.exec("SELECT pgbridge.notify('a', '4')")
+	for range 200 { // more than are read at a time
+		forge()
+	}
+	r = w.run([]string{"a"}, func(f *Feed) { f.ConfirmDelay = time.Hour }) // so that the next one has something to compare
+	w.await("4")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	forge()
+	w.run([]string{"a"}, func(f *Feed) { f.comparing = true })
+	w.exec("SELECT pgbridge.notify('a', '5')")
+	var ours []message
+	for _, m := range w.await("5") {
+		if m.payload != "foreign" {
+			ours = append(ours, m)
+		}
+	}
+	if got, want := events(ours), w.committed(); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	if got := gaps(ours); !slices.Equal(got, []string{"a started"}) {
+		t.Errorf("gaps %q, want the one of the beginning", got)
 	}
 }

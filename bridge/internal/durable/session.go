@@ -211,6 +211,12 @@ func (s *session) publisher(ctx context.Context, reader *wal.Reader) (*publisher
 	if err != nil {
 		return nil, err
 	}
+	if t.sequence > 0 && t.id == "" {
+		s.Log.Warn("the stream has a message that this replica did not publish", zap.String("stream", s.log.config.Name))
+		if t, err = s.log.own(limited, t, saved); err != nil {
+			return nil, err
+		}
+	}
 	k := known{system: &s.system, confirmed: state.confirmed, tail: t, row: saved, channels: s.chosen.channels, accept: s.Accept}
 	plan, err := resume(k)
 	if err != nil {

@@ -32,8 +32,9 @@ type StreamOptions struct {
 type tail struct {
 	created  string // when the stream was made
 	last     uint64 // sequence of its last message, kept or not
-	sequence uint64 // of the last one that is kept; zero: none
-	id       string // its id
+	kept     uint64 // of the last one that is kept; zero: none
+	sequence uint64 // the same, or of the last one before it that is pgbridge's; zero: none
+	id       string // its id; empty: it is somebody else's
 	subjects []string
 	largest  int // bytes of a message, with headers; not above zero: no limit
 }
@@ -90,12 +91,33 @@ func (l *log) tail(ctx context.Context) (tail, error) {
 		if m.Sequence > info.State.LastSeq {
 			continue
 		}
-		t := tail{created: info.Created.UTC().Format(time.RFC3339Nano), last: info.State.LastSeq, sequence: m.Sequence, id: m.id(), subjects: info.Config.Subjects, largest: int(info.Config.MaxMsgSize)}
-		if t.sequence > 0 && t.id == "" {
-			return tail{}, fmt.Errorf("stream %s: message %d is not of pgbridge", l.config.Name, t.sequence)
-		}
-		return t, nil
+		return tail{created: info.Created.UTC().Format(time.RFC3339Nano), last: info.State.LastSeq, kept: m.Sequence, sequence: m.Sequence, id: m.id(), subjects: info.Config.Subjects, largest: int(info.Config.MaxMsgSize)}, nil
 	}
+}
+
+// own looks for the last message of pgbridge's before the end, where that is somebody
+// else's: whoever may publish on a subject of the stream could stop it otherwise. It looks
+// no further back than to what the database remembers of the stream.
+func (l *log) own(ctx context.Context, t tail, remembered *row) (tail, error) {
+	var floor uint64
+	if remembered != nil && remembered.created == t.created {
+		floor = remembered.sequence
+	}
+	for sequence := t.kept; sequence > floor; {
+		some, err := l.before(ctx, sequence)
+		if err != nil {
+			return tail{}, fmt.Errorf("look for the last message of pgbridge: %w", err)
+		}
+		for _, m := range some {
+			if id := m.id(); id != "" && m.Sequence > floor {
+				t.sequence, t.id = m.Sequence, id
+				return t, nil
+			}
+		}
+		sequence -= uint64(len(some))
+	}
+	t.sequence, t.id = 0, ""
+	return t, nil
 }
 
 // since returns the positions of the messages that are kept, from the last one
@@ -103,18 +125,15 @@ func (l *log) tail(ctx context.Context) (tail, error) {
 // history, and leaves that one out.
 func (l *log) since(ctx context.Context, t tail, earlier func(position) bool) ([]position, error) {
 	var all []position
-	for sequence := t.sequence; sequence > 0 && len(all) < maxCompared; {
+	for sequence := t.kept; sequence > 0 && len(all) < maxCompared; {
 		some, err := l.before(ctx, sequence)
 		if err != nil {
 			return nil, err
 		}
 		for _, m := range some {
-			if m.Sequence == 0 { // it is not kept
-				continue
-			}
 			p, err := parseID(m.id())
-			if err != nil {
-				return nil, fmt.Errorf("message %d of stream %s: %w", m.Sequence, l.config.Name, err)
+			if err != nil { // it is not kept, or somebody else's
+				continue
 			}
 			if earlier(p) {
 				return all, nil
@@ -166,11 +185,15 @@ type stored struct {
 	Header   []byte `json:"hdrs"`
 }
 
-// id is the event's.
+// id is the event's, empty where the message is none of pgbridge's.
 func (s *stored) id() string {
 	for line := range strings.SplitSeq(string(s.Header), "\r\n") {
 		if name, value, found := strings.Cut(line, ":"); found && name == event.HeaderID {
-			return strings.TrimSpace(value)
+			id := strings.TrimSpace(value)
+			if _, err := parseID(id); err != nil {
+				return ""
+			}
+			return id
 		}
 	}
 	return ""
