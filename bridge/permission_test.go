@@ -150,6 +150,28 @@ func TestStreamPublishRefused(t *testing.T) {
 	}
 }
 
+// Whoever may notify chooses the subjects of a template: as many as NATS refuses, other
+// channels do not wait for each of them.
+func TestManySubjectsRefused(t *testing.T) {
+	t.Parallel()
+	w := guarded(t, denyPublish("secret.*.secret"))
+	stored := bridge.Channel{Delivery: bridge.DeliveryJetStream}
+	secret := stored
+	secret.Subject = "secret.{payload.to}.{channel}"
+	r := launch(t, w.config(t, map[string]bridge.Channel{"secret": secret, "audit": stored})).ready(t)
+	testenv.Exec(t, w.pg, `SELECT pg_notify('secret', '{"to": 0}')`)
+	r.hasProblem(t, `"secret.0.secret"`)
+	testenv.Wait(t, patience, "the first to be given up", func() bool { return w.counted(t, "secret") == 1 })
+	begun := time.Now()
+	testenv.Exec(t, w.pg, `SELECT pg_notify('secret', '{"to": ' || i || '}') FROM generate_series(1, 100) i`)
+	testenv.Exec(t, w.pg, `SELECT pg_notify('audit', 'behind them')`)
+	w.heard.awaitEvent(t, "pgbridge.event.audit", "behind them")
+	if took := time.Since(begun); took > 10*time.Second { // it took half a second for each
+		t.Errorf("an event of another channel waited %s", took)
+	}
+	testenv.Wait(t, patience, "the gaps to count 101 events", func() bool { return w.counted(t, "secret") == 101 })
+}
+
 // counted adds up what the gaps of a channel in the stream count.
 func (w *world) counted(t *testing.T, channel string) (dropped int64) {
 	t.Helper()

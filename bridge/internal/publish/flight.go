@@ -75,14 +75,14 @@ func (f *flight) sentAs(number uint64) *flying {
 	return f.at(number)
 }
 
-// flies reports whether an item on this subject is sent and not acknowledged.
-func (f *flight) flies(subject string) bool {
+// on returns an item on this subject that is sent and not acknowledged, nil if there is none.
+func (f *flight) on(subject string) *flying {
 	for n := f.head; n < f.sent; n++ {
 		if !f.at(n).acked && f.at(n).Subject() == subject {
-			return true
+			return f.at(n)
 		}
 	}
-	return false
+	return nil
 }
 
 // first returns the head if it is acknowledged, nil otherwise.

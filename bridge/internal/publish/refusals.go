@@ -1,6 +1,11 @@
 package publish
 
-import "time"
+import (
+	"maps"
+	"time"
+
+	"github.com/pgbridge/pgbridge/bridge/internal/event"
+)
 
 const (
 	refusedTries = 3           // of a message that is refused for its own sake
@@ -12,6 +17,9 @@ const (
 // happens to other subjects. The zero value is ready to use.
 type refusals struct {
 	subjects map[string]*refusal
+	// routes are those of subjects that were given up, until when they are. Whoever may
+	// notify chooses their subjects, so that the others would wait three times for each.
+	routes map[*event.Route]time.Time
 }
 
 type refusal struct {
@@ -40,15 +48,23 @@ func (r *refusals) note(subject string) *refusal {
 	return e
 }
 
+// of reports whether another subject of the route is given up now: then the first refusal
+// of a message that is alone in flight is enough.
+func (r *refusals) of(route *event.Route) bool { return time.Now().Before(r.routes[route]) }
+
 // count counts a refusal of a message that was alone in flight. True means that
 // there were enough of them.
-func (r *refusals) count(subject string) (enough bool) {
+func (r *refusals) count(subject string, route *event.Route) (enough bool) {
 	e := r.note(subject)
 	e.tries++
-	if e.tries < refusedTries {
+	if e.tries < refusedTries && !r.of(route) {
 		return false
 	}
 	e.until = time.Now().Add(refusedFor)
+	if r.routes == nil {
+		r.routes = map[*event.Route]time.Time{}
+	}
+	r.routes[route] = e.until
 	return true
 }
 
@@ -63,6 +79,7 @@ func (r *refusals) renew() {
 			e.until = time.Now()
 		}
 	}
+	clear(r.routes)
 }
 
 // expire forgets what was given up long ago and not tried since.
@@ -72,4 +89,5 @@ func (r *refusals) expire() {
 			delete(r.subjects, subject)
 		}
 	}
+	maps.DeleteFunc(r.routes, func(_ *event.Route, until time.Time) bool { return time.Now().After(until) })
 }

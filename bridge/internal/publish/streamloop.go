@@ -180,7 +180,11 @@ func (p *StreamPublisher) wait(ctx context.Context) {
 	if p.state != publishing || !p.flight.hasRoom() {
 		more = nil
 	}
-	tick := time.NewTimer(streamTick)
+	pause := streamTick
+	if !p.refused.empty() && p.flight.unacked() > 0 {
+		pause = refusedTick
+	}
+	tick := time.NewTimer(pause)
 	defer tick.Stop()
 	select {
 	case <-ctx.Done():

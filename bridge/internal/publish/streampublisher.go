@@ -22,6 +22,9 @@ import (
 const (
 	ackTimeout = 5 * time.Second
 	streamTick = 100 * time.Millisecond
+	// refusedTick is the same while NATS refuses something: its word against a message comes
+	// as no answer to that.
+	refusedTick = 5 * time.Millisecond
 )
 
 // StreamPublisher publishes to the event stream, many messages in flight.

@@ -36,11 +36,11 @@ func (p *StreamPublisher) lookForViolation() {
 		return
 	}
 	p.lastViolation = err
-	subject := quoted(err.Error())
-	if p.state != publishing || !p.flight.flies(subject) {
+	f := p.flight.on(quoted(err.Error()))
+	if p.state != publishing || f == nil {
 		return // another publisher's, or a subscription's
 	}
-	p.refuse(subject, err)
+	p.refuse(f, err)
 	p.doubt(err)
 }
 
@@ -61,19 +61,21 @@ func quoted(text string) string {
 // refuse notes that something is refused for its own sake, and counts it if it
 // was alone in flight: then it is sure which message was meant. After some, its
 // subject is given up for a while: what comes on it becomes a loss, and the rest
-// goes on.
-func (p *StreamPublisher) refuse(subject string, err error) {
+// goes on. Of a channel of which one is given up, the next is at once.
+func (p *StreamPublisher) refuse(f *flying, err error) {
 	p.Refused.Set(p.Log, err)
+	subject := f.Subject()
 	p.refused.note(subject)
-	if p.flight.unacked() != 1 {
-		return
-	}
-	if !p.refused.count(subject) {
+	switch {
+	case p.flight.unacked() != 1 && p.refused.of(f.Route):
+		p.notBefore = time.Time{}
+	case p.flight.unacked() != 1:
+	case p.refused.count(subject, f.Route):
+		p.notBefore = time.Time{}
+		p.takeBack()
+	default:
 		p.notBefore = time.Now().Add(p.retry.Next())
-		return
 	}
-	p.notBefore = time.Time{}
-	p.takeBack()
 }
 
 // takeBack makes the flight what is to be published next, after these items.
@@ -158,7 +160,7 @@ func (p *StreamPublisher) refusedWith(number uint64, err error) {
 	p.notBefore = time.Now().Add(p.retry.Next()) // it may refuse for long, as when it is full
 	if f := p.flight.sentAs(number); f != nil && p.tail.ownFault(err) {
 		err = fmt.Errorf("publish %s: %w", f.Subject(), err)
-		p.refuse(f.Subject(), err)
+		p.refuse(f, err)
 	}
 	p.doubt(err)
 }
