@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -13,7 +14,7 @@ import (
 // it has the same subject, as long as it had come by then, and nothing else is.
 func TestFloodIsDroppedWithoutALook(t *testing.T) {
 	t.Parallel()
-	f := flood{"pgbridge.run.flooded", 2}
+	f := flood{"pgbridge.run.flooded", 2, time.Now().Add(time.Hour)}
 	for i, want := range []struct {
 		subject string
 		dropped bool
@@ -28,6 +29,21 @@ func TestFloodIsDroppedWithoutALook(t *testing.T) {
 	if (&flood{}).again("") {
 		t.Error("without a flood something is dropped")
 	}
+}
+
+// What comes when a flood is over is looked at, whatever its subject.
+func TestFloodEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := floodBehind("pgbridge.run.flooded", time.Now())
+		if !f.again("pgbridge.run.flooded") {
+			t.Error("a message of the flood is looked at")
+		}
+		time.Sleep(time.Second) // of synctest's clock
+		if f.again("pgbridge.run.flooded") {
+			t.Error("a message that comes a second later is dropped")
+		}
+	})
 }
 
 // An owner without room has no memory taken for what is refused.

@@ -119,7 +119,7 @@ func (e *endpoint) admit(q *queue, r *Request, msg *nats.Msg) error {
 func (e *endpoint) refuse(r *Request, sub *nats.Subscription, err error) {
 	if (err == errFlood || crowded(sub)) && r.answered.CompareAndSwap(false, true) {
 		r.memory.Close()
-		e.flood = flood{r.Subject, unseen}
+		e.flood = floodBehind(r.Subject, r.Received)
 		e.host.metrics.drop(dropFlood)
 		return
 	}
