@@ -280,6 +280,24 @@ func TestJobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	do("import", "j7", object("bad")).Wants(t, "invalid_request")
+	// What the bucket does not take by its own limits ends the job: it would be done again
+	// and again, for ever.
+	bucket, err := w.js.Stream(limited(t), "OBJ_files")
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := bucket.CachedInfo().Config
+	for i, change := range []func(){
+		func() { full.MaxBytes = int64(bucket.CachedInfo().State.Bytes) + 20_000 },
+		func() { full.MaxBytes, full.MaxMsgSize = -1, 10_000 },
+		func() { full.MaxMsgSize, full.Sealed = -1, true },
+	} {
+		change()
+		if _, err := w.js.UpdateStream(limited(t), full); err != nil {
+			t.Fatal(err)
+		}
+		do("export", fmt.Sprintf("full%d", i), object("more")).Wants(t, "too_large")
+	}
 	if n := w.logs.FilterMessage("taking no jobs").Len(); n > 0 {
 		t.Error("a job has kept others from being taken")
 	}

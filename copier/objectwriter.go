@@ -17,6 +17,7 @@ import (
 	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/budget"
 	"github.com/pgbridge/pgbridge/internal/service"
+	"github.com/pgbridge/pgbridge/internal/stream"
 )
 
 // nuidPattern is what may stand in the subject of an object's chunks. Whoever may
@@ -50,12 +51,12 @@ type objectWriter struct {
 
 // newObjectWriter begins an object in the bucket.
 func (k *copying) newObjectWriter(ctx context.Context) (*objectWriter, error) {
-	stream, err := k.copier.js.Stream(ctx, streamOf(k.object.Bucket))
+	chunks, err := k.copier.js.Stream(ctx, streamOf(k.object.Bucket))
 	if err != nil {
 		return nil, k.storeError(ctx, err)
 	}
 	o := &objectWriter{
-		copying: k, stream: stream, nuid: nuid.Next(), digest: sha256.New(), memory: k.task.Request.Memory(),
+		copying: k, stream: chunks, nuid: nuid.Next(), digest: sha256.New(), memory: k.task.Request.Memory(),
 		block: min(objectBlock, int(k.copier.config.Requests.MaxPayload())-headerRoom),
 	}
 	got, err := o.memory.GrowUpTo(2*o.block, (unconfirmed+1)*o.block)
@@ -137,7 +138,7 @@ func (o *objectWriter) confirm(ctx context.Context, most int) error {
 		select {
 		case <-o.acks[0].Ok():
 		case err := <-o.acks[0].Err():
-			return o.copying.storeError(ctx, err)
+			return o.refusal(ctx, err)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-silence.C:
@@ -147,6 +148,17 @@ func (o *objectWriter) confirm(ctx context.Context, most int) error {
 		o.acks = o.acks[1:]
 	}
 	return nil
+}
+
+// refusal is an error of the bucket's stream as clients see it. What the bucket takes no
+// more by its own limits it would not take the next time either: a job that is told to
+// wait would be done again and again, for ever.
+func (o *objectWriter) refusal(ctx context.Context, err error) error {
+	bucket := o.copying.object.Bucket
+	if why := stream.Refuses(ctx, o.stream, o.block+headerRoom, err); why != "" {
+		return service.Errorf(service.CodeTooLarge, "the bucket %q does not take the object: %s", bucket, why).WithCause(err)
+	}
+	return o.copying.storeError(ctx, err)
 }
 
 // publish makes the object seen under its name, and removes the chunks of the one
@@ -165,7 +177,7 @@ func (o *objectWriter) publish(ctx context.Context, store jetstream.ObjectStore)
 		Bucket:     k.object.Bucket, NUID: o.nuid, Size: uint64(o.size), Chunks: uint32(o.chunks), Digest: api.FormatDigest(o.digest),
 	}
 	if err := k.putInfo(ctx, info); err != nil {
-		return nil, k.storeError(ctx, err)
+		return nil, o.refusal(ctx, err)
 	}
 	o.removeOld(ctx, old)
 	return info, nil
