@@ -120,8 +120,13 @@ func (e *Example) Write(ctx context.Context, every time.Duration) {
 			if conn, err = e.settings.Connect(ctx); err != nil {
 				continue
 			}
+			// It names its tables with their schema, and nobody's operators are to be found.
+			_, err = conn.Exec(ctx, "SET search_path = pg_catalog, pg_temp")
 		}
-		if _, err = conn.Exec(ctx, insert); err != nil {
+		if err == nil {
+			_, err = conn.Exec(ctx, insert)
+		}
+		if err != nil {
 			postgres.Close(ctx, conn)
 		}
 	}
