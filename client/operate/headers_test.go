@@ -3,6 +3,7 @@ package operate
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -19,7 +20,7 @@ func TestJobsWithAnyHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, subject := range map[string]string{"PGBRIDGE_JOBS": "pgbridge.job.>", "PGBRIDGE_RESULTS_FAILED": "pgbridge.failed.>"} {
+	for name, subject := range map[string]string{"PGBRIDGE_JOBS": "pgbridge.job.>", "PGBRIDGE_FAILED": "pgbridge.failed.>"} {
 		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}, AllowDirect: true}); err != nil {
 			t.Fatal(err)
 		}
@@ -33,11 +34,15 @@ func TestJobsWithAnyHeaders(t *testing.T) {
 	} {
 		testenv.PublishRaw(t, bus.Addr(), "pgbridge.job.run.x", "", header, "")
 	}
+	want := []string{"first", "", "", "", "last"}
+	testenv.Wait(t, time.Minute, "the jobs to be stored", func() bool {
+		s, err := js.Stream(t.Context(), "PGBRIDGE_JOBS")
+		return err == nil && s.CachedInfo().State.Msgs == uint64(len(want))
+	})
 	o, err := New(nc, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"first", "", "", "", "last"}
 	jobs, total, err := o.Jobs(t.Context(), 100)
 	if err != nil || total != len(want) || len(jobs) != len(want) {
 		t.Fatalf("Jobs() = %+v, %d, %v, want %d", jobs, total, err, len(want))

@@ -163,7 +163,8 @@ func (o *Operator) Retry(ctx context.Context, id string) error {
 	if _, err := o.options.JetStream.PublishMsg(ctx, again, jetstream.WithMsgID(rand.Text()), jetstream.WithExpectStream(o.options.Jobs)); err != nil {
 		return fmt.Errorf("leave the job again: %w", err)
 	}
-	if err := remove(ctx, stream, m.Sequence); err != nil { // it is left all the same
+	err = o.remove(ctx, stream, m.Sequence)
+	if err != nil && !errors.Is(err, ErrNoJob) { // which has failed again already
 		return fmt.Errorf("the job was left again, but is still kept as a failed one: %w", err)
 	}
 	return nil
@@ -195,8 +196,8 @@ func (o *Operator) Remove(ctx context.Context, id string) error {
 	if found == 0 {
 		return failed
 	}
-	err = remove(ctx, stream, found)
-	if failed == nil && errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // whoever ran it was faster
+	err = o.remove(ctx, stream, found)
+	if failed == nil && errors.Is(err, ErrNoJob) { // whoever ran it was faster
 		return nil
 	}
 	return err
@@ -215,7 +216,7 @@ func (o *Operator) removeFailed(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return remove(ctx, stream, m.Sequence)
+	return o.remove(ctx, stream, m.Sequence)
 }
 
 // byToken finds the message whose subject ends with a job's id.
@@ -282,15 +283,28 @@ func reading(ctx context.Context, stream string, err error) error {
 	return fmt.Errorf("read the stream %s: %w", stream, err)
 }
 
-// remove deletes a message. The library panics where the answer is neither success nor an
+// remove deletes a message. The error is ErrNoJob where somebody else was faster.
+func (o *Operator) remove(ctx context.Context, from jetstream.Stream, sequence uint64) error {
+	err := deletion(ctx, from, sequence)
+	if !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) { // which has no error of its own for that
+		return err
+	}
+	m, look := stream.After(ctx, o.options.JetStream, from.CachedInfo().Config.Name, ">", sequence)
+	if errors.Is(look, jetstream.ErrMsgNotFound) || look == nil && m.Sequence > sequence {
+		return ErrNoJob
+	}
+	return err
+}
+
+// deletion deletes a message. The library panics where the answer is neither success nor an
 // error. https://github.com/nats-io/nats.go/blob/v1.55.0/jetstream/stream.go#L719
-func remove(ctx context.Context, stream jetstream.Stream, sequence uint64) (err error) {
+func deletion(ctx context.Context, from jetstream.Stream, sequence uint64) (err error) {
 	defer func() {
 		if recover() != nil {
 			err = errors.New("JetStream does not say whether it deleted the message")
 		}
 	}()
-	if err := stream.DeleteMsg(ctx, sequence); err != nil {
+	if err := from.DeleteMsg(ctx, sequence); err != nil {
 		return fmt.Errorf("remove the job: %w", err)
 	}
 	return nil
