@@ -8,7 +8,7 @@
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 9';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -45,7 +45,8 @@ END
 $pgbridge$;
 
 -- Everything below names operators with their schema, so that it means the
--- same under any search_path of a caller.
+-- same under any search_path of a caller, and no literal with a backslash depends on
+-- standard_conforming_strings.
 
 CREATE OR REPLACE FUNCTION pgbridge.refuse(channel text, payload_bytes bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $pgbridge$
@@ -54,9 +55,9 @@ BEGIN
         RAISE EXCEPTION 'a durable event needs a channel' USING ERRCODE = 'null_value_not_allowed';
     ELSIF octet_length(channel) > 63 THEN
         RAISE EXCEPTION 'the channel has % bytes, at most 63 are allowed', octet_length(channel) USING ERRCODE = 'name_too_long';
-    ELSIF channel ~ '[\x01-\x1f\x7f-\x9f]' THEN
+    ELSIF channel ~ E'[\\x01-\\x1f\\x7f-\\x9f]' THEN
         RAISE EXCEPTION 'the channel holds a control character' USING ERRCODE = 'invalid_name';
-    ELSIF channel ~ '[^\x01-\x7f]' AND getdatabaseencoding() <> 'UTF8' THEN
+    ELSIF channel ~ E'[^\\x01-\\x7f]' AND getdatabaseencoding() <> 'UTF8' THEN
         RAISE EXCEPTION 'the channel holds a letter that is not ASCII, in a database whose encoding is %', getdatabaseencoding()
             USING ERRCODE = 'invalid_name', HINT = 'Use ASCII for the names of durable channels, or a database in UTF8.';
     ELSIF current_setting('wal_level') <> 'logical' THEN
@@ -88,7 +89,7 @@ BEGIN
                 USING ERRCODE = 'reserved_name', HINT = 'Names that begin with Nats- or Pgbridge-, Status and Description are reserved.';
         ELSIF jsonb_typeof(value) <> 'string' THEN
             RAISE EXCEPTION 'the header % is not a string', name USING ERRCODE = 'invalid_parameter_value';
-        ELSIF (value #>> '{}') ~ '[\x01-\x08\x0a-\x1f\x7f]' THEN
+        ELSIF (value #>> '{}') ~ E'[\\x01-\\x08\\x0a-\\x1f\\x7f]' THEN
             RAISE EXCEPTION 'the header % holds a line break or another control character', name USING ERRCODE = 'invalid_parameter_value';
         END IF;
     END LOOP;

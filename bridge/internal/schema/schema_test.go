@@ -116,6 +116,25 @@ func TestNotifyIsAnExpression(t *testing.T) {
 	}
 }
 
+// What is refused is not up to how the writer's session reads backslashes.
+func TestNotifyIgnoresHowStringsAreWritten(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, database(t))
+	if _, err := conn.Exec(t.Context(), "SET standard_conforming_strings = off"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Exec(t.Context(), `SELECT pgbridge.notify('größe', 'x'), pgbridge.notify('a', 'x', '{"a": "b"}')`); err != nil {
+		t.Error(err)
+	}
+	for sql, want := range map[string]string{`SELECT pgbridge.notify('a' || chr(1), 'x')`: "42602", `SELECT pgbridge.notify('a', 'x', jsonb_build_object('a', chr(10)))`: "22023"} {
+		_, err := conn.Exec(t.Context(), sql)
+		var refused *pgconn.PgError
+		if !errors.As(err, &refused) || refused.Code != want {
+			t.Errorf("%s: %v, want SQLSTATE %s", sql, err, want)
+		}
+	}
+}
+
 func TestNotifyRefusesInTheWritersStatement(t *testing.T) {
 	t.Parallel()
 	url := database(t)
@@ -390,7 +409,7 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 8" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 9" {
 		t.Errorf("after migrate there is %q", got)
 	}
 }
