@@ -89,13 +89,13 @@ func (b *Bridge) assemble() error {
 	moved := wait.NewSignal()
 	wanted, askListener, askControl := wait.NewSignal(), wait.NewSignal(), wait.NewSignal()
 	b.seq = &sequence.Sequencer{
-		Replica: replica, Marker: sequence.MarkerChannel(c.Prefix), Lease: b.lease, Now: time.Now,
+		Replica: replica, Marker: sequence.MarkerChannel(c.Group), Lease: b.lease, Now: time.Now,
 		Core: queue.NewRing(c.limits(0)), Stream: queue.NewRing(c.limits(keptBytes)),
 		WantMarker: wanted.Raise,
 	}
 	b.control = &control.Control{
 		Settings: b.settings, Events: c.Events, Seq: b.seq, Lease: b.lease, Log: c.Logger, Wanted: wanted,
-		Channel: sequence.MarkerChannel(c.Prefix), Key: control.LockKey(c.Prefix), Listener: listenerName(c.ApplicationName, replica),
+		Channel: sequence.MarkerChannel(c.Group), Key: control.LockKey(c.Group), Listener: listenerName(c.ApplicationName, replica),
 		Doubt: askControl, Failed: askListener.Raise,
 		Problem: b.problem(part.Control, problem.ExplainSession), Late: problem.New(part.Marker, error.Error),
 		Foreign: problem.New(part.Lock, error.Error), Apart: b.problem(part.Others, error.Error), Moved: moved, Leave: wait.NewSignal(), Astray: wait.NewSignal(),
@@ -105,7 +105,7 @@ func (b *Bridge) assemble() error {
 	}
 	b.listener = &listen.Listener{
 		Settings: b.settings, Application: listenerName(c.ApplicationName, replica), Seq: b.seq, Log: c.Logger,
-		QueueUsage: b.control.QueueUsage, PauseLimit: listen.PauseAtMost, Marker: sequence.MarkerChannel(c.Prefix), Changed: wait.NewSignal(),
+		QueueUsage: b.control.QueueUsage, PauseLimit: listen.PauseAtMost, Marker: sequence.MarkerChannel(c.Group), Changed: wait.NewSignal(),
 		Doubt: askListener, Failed: askControl.Raise, Moved: moved.Raise,
 		Problem: b.problem(part.Listener, problem.ExplainPostgres),
 	}

@@ -63,6 +63,10 @@ type Config struct {
 	// advisory lock derive from it too, so bridges with different prefixes
 	// live side by side in one database. Default "pgbridge".
 	Prefix string
+	// Group is what the marker channel and the advisory lock derive from in the prefix's
+	// stead: bridges of one group take turns, and one of another is on its own although it
+	// has the same prefix. It is for a NATS that nobody else uses. Default: the prefix.
+	Group string
 	// Channels are the PostgreSQL channels to listen on, by name.
 	Channels map[string]Channel
 	// Stream holds the events of channels with JetStream delivery.
@@ -130,6 +134,7 @@ func (c Config) withDefaults() Config {
 	if c.Prefix == "" {
 		c.Prefix = "pgbridge"
 	}
+	c.Group = cmp.Or(c.Group, c.Prefix)
 	if len(c.ReplyPrefixes) == 0 {
 		c.ReplyPrefixes = []string{"_INBOX", "_R_"}
 	}
@@ -167,6 +172,8 @@ func (c Config) Validate() error {
 		f.add("prefix", "%w", err)
 		c.Stream.Name = cmp.Or(given.Stream.Name, "EVENTS") // a name made from the prefix is not a fault of its own
 		c.Durable.Stream.Name = cmp.Or(given.Durable.Stream.Name, "DURABLE")
+	} else if err := subject.CheckPrefix(c.Group); err != nil {
+		f.add("group", "%w", err)
 	}
 	if c.QueueBytes < 1<<20 {
 		f.add("queue.bytes", "%d: want at least 1 MiB", c.QueueBytes)

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -186,7 +187,7 @@ func (d *playground) openBridge(ctx context.Context) (err error) {
 	}
 	d.onClose(func() error { d.seen.Close(); return nil })
 	d.bridge, err = bridge.New(bridge.Config{
-		ConnString: d.url, ApplicationName: "pgbridge dev",
+		ConnString: d.url, ApplicationName: "pgbridge dev", Group: "dev-" + rand.Text(), // no replica of one that serves the database
 		Events: d.events, Channels: d.channels(), Logger: d.log, Report: state.Of(ownVersion(), func() *bridge.Bridge { return d.bridge }, func() *txrunner.Runner { return d.runner }).Report,
 		StopGrace: 3 * time.Second, Durable: bridge.Durable{Stream: bridge.Stream{Create: true}},
 	})

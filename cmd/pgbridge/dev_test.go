@@ -96,6 +96,8 @@ func showsVisitors(t *testing.T, address string) {
 func TestDevOnAnotherDatabase(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t).NewDatabase(t)
+	serving := start(t, "serve", "--postgres", url, "--nats", testenv.NATS(t).URL(), "--channel", "mine", "--set", "http=off")
+	says(t, &serving.stderr, "holds the publishing lock") // it is not disturbed, and in nobody's way
 	c := start(t, "dev", "--postgres", url, "--channel", "mine", "--example", "--for", "30s")
 	says(t, &c.stdout, "pgbridge.event.orders")
 	testenv.Exec(t, url, "SELECT pg_notify('mine', 'x')")
