@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/client"
 	"github.com/pgbridge/pgbridge/internal/harness"
@@ -261,6 +262,30 @@ func TestDescribeAndNotify(t *testing.T) {
 	w.failure(err, client.CodeNotFound)
 	if err := c.Notify(w.ctx(), "orders", []byte("x")); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("notify without a bridge: %v", err) // tested with events
+	}
+}
+
+// A stream that takes requests in answers them, before pgbridge does: that is no reply.
+func TestStreamThatTakesRequests(t *testing.T) {
+	t.Parallel()
+	nc := testenv.NATS(t).Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SPY", Subjects: []string{"pgbridge.run.>", "pgbridge.begin"}}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.New(nc, client.Options{Retries: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ran := c.Run(t.Context(), client.Script{Name: "one"})
+	_, begun := c.Begin(t.Context(), client.TxOptions{})
+	for _, err := range []error{ran, begun} {
+		if !errors.Is(err, client.ErrOutcomeUnknown) || !strings.Contains(err.Error(), "the stream \"SPY\"") {
+			t.Errorf("%v, want that the stream has taken the request and nobody knows more", err)
+		}
 	}
 }
 

@@ -133,6 +133,9 @@ func (s *Sender) try(ctx context.Context, m *nats.Msg, r Request, limit time.Dur
 		if failure := api.DecodeError(reply.Header, reply.Data); failure != nil {
 			return nil, failure
 		}
+		if stream := takenBy(reply); stream != "" {
+			return nil, fmt.Errorf("request %s: the stream %q has taken it, and answers in pgbridge's stead: %w", m.Subject, stream, ErrOutcomeUnknown)
+		}
 		return reply, nil
 	case errors.Is(err, nats.ErrNoResponders) && r.InTx:
 		return nil, fmt.Errorf("request %s: %w", m.Subject, ErrReplicaGone)
@@ -146,6 +149,22 @@ func (s *Sender) try(ctx context.Context, m *nats.Msg, r Request, limit time.Dur
 		return nil, fmt.Errorf("request %s: no answer within %s: %w", m.Subject, limit, ErrOutcomeUnknown)
 	}
 	return nil, fmt.Errorf("request %s: %w", m.Subject, err)
+}
+
+// maxAcknowledgement is more than a stream's acknowledgement has.
+const maxAcknowledgement = 1 << 10
+
+// takenBy returns the stream whose acknowledgement a reply is, empty for none: one that takes
+// in what pgbridge is asked is quicker than pgbridge, and what it says is no reply of its.
+func takenBy(reply *nats.Msg) string {
+	var ack struct {
+		Stream string `json:"stream"`
+		Seq    uint64 `json:"seq"`
+	}
+	if len(reply.Data) > maxAcknowledgement || json.Unmarshal(reply.Data, &ack) != nil || ack.Seq == 0 {
+		return ""
+	}
+	return ack.Stream
 }
 
 // forbidden reports whether ctx was ended because NATS let a request not
