@@ -75,6 +75,7 @@ type Feed struct {
 	comparing bool      // the next session
 	leased    time.Time // since when this replica is the one to publish
 	failure   failure
+	stuck     stuck
 	silence   time.Duration // how long the server may be silent, in the next session; zero: firstSilence
 }
 
@@ -100,6 +101,19 @@ func (f failure) of(s slot) bool {
 	lasts := f.state != outOfMemory || time.Since(f.since) >= outOfMemoryAtMost
 	return lasts && f.times >= givenUpAfter && f.confirmed == s.confirmed
 }
+
+// stuck is where a server could not go on, by its own word. It may fail there in each
+// session again: until one has come beyond that place it has proved nothing, and readiness
+// goes on saying what is wrong. The zero value is nowhere.
+type stuck struct {
+	system   string
+	timeline uint32
+	at       wal.LSN // up to there it came
+	any      bool
+}
+
+// in reports whether it is in this history.
+func (k stuck) in(s *wal.System) bool { return k.any && k.system == s.ID && k.timeline == s.Timeline }
 
 // SetRoutes replaces the channels. It is safe for concurrent use.
 func (f *Feed) SetRoutes(all map[string]*event.Route) {

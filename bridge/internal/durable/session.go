@@ -122,6 +122,7 @@ func (s *session) create(ctx context.Context, seen slot) error {
 	if err := oweGaps(ctx, s.conn, s.Prefix, api.ReasonSlotLost, s.slot, seen); err != nil {
 		return err
 	}
+	s.stuck = stuck{} // it begins behind that
 	s.Log.Info("creates the replication slot", zap.String("slot", s.slot))
 	return s.createSlot(ctx)
 }
@@ -163,27 +164,20 @@ func (s *session) run(ctx context.Context, reader *wal.Reader, proved func()) er
 			return err
 		}
 		s.Log.Info("reads the replication slot", zap.String("slot", s.slot), zap.Duration("since_lease", time.Since(s.leased)), zap.Bool("skipping", p.until != nil), zap.Bool("comparing", p.compare != nil))
-		s.Problem.Clear(s.Log)
-		proved()
-		return s.transfer(ctx, reader, p)
+		if !s.stuck.in(&s.system) {
+			s.Problem.Clear(s.Log)
+			proved()
+		}
+		return s.transfer(ctx, reader, p, proved)
 	})
 	return group.Wait()
 }
 
 // transfer connects the reader with the publisher, and keeps the position.
-func (s *session) transfer(ctx context.Context, reader *wal.Reader, p *publisher) error {
+func (s *session) transfer(ctx context.Context, reader *wal.Reader, p *publisher, proved func()) error {
 	batches := make(chan []wal.Event, 1)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		return reader.Run(ctx, func(batch []wal.Event) error {
-			select {
-			case batches <- batch:
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-	})
+	group.Go(func() error { return s.read(ctx, reader, batches, proved) })
 	group.Go(func() error { return p.publish(ctx, batches) })
 	group.Go(func() error { return s.keep(ctx, p) })
 	err := group.Wait()
