@@ -12,6 +12,8 @@ const (
 	// maxAhead is what is kept of rows that PostgreSQL has sent and the client
 	// has not got.
 	maxAhead = 64 << 20
+	// forget is by how much less the largest row counts for the next cursor.
+	forget = 4
 	// maxBatch is the most rows asked for at once.
 	maxBatch = 100_000
 )
@@ -47,11 +49,15 @@ type knownSizes struct {
 	scripts map[string]sizes
 }
 
-// of returns what is known of a script's rows; without a name that is nothing.
+// of returns what is known of a script's rows; without a name that is nothing. What was
+// the largest counts less from cursor to cursor, unless they are as large again: one
+// client's parameter would have all others wait for a few rows at a time from then on.
 func (k *knownSizes) of(script string) sizes {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.scripts[script]
+	s := k.scripts[script]
+	s.largest = max(s.average, s.largest/forget)
+	return s
 }
 
 // remember keeps it. There are no more entries than there are scripts.
