@@ -27,13 +27,13 @@ func Check(ctx context.Context, conn *pgx.Conn, prefix string, limits Limits) (s
 	case s.lost:
 		return "", fmt.Errorf("%s is lost: serve makes a new one and announces a gap", name)
 	}
-	return lagOf(ctx, conn, name, s.active, limits)
+	return lagOf(ctx, conn, name, limits)
 }
 
 // lagOf is what another session can see of the lag. Where nobody reads the slot
 // PostgreSQL 17 and newer know since when; where somebody does, it is how long
 // what was confirmed last had waited.
-func lagOf(ctx context.Context, conn *pgx.Conn, name string, active bool, limits Limits) (string, error) {
+func lagOf(ctx context.Context, conn *pgx.Conn, name string, limits Limits) (string, error) {
 	p, err := lookAtProgress(ctx, conn, name)
 	if err != nil || p == nil {
 		return "", err
@@ -45,9 +45,13 @@ func lagOf(ctx context.Context, conn *pgx.Conn, name string, active bool, limits
 	if err != nil {
 		return "", fmt.Errorf("look at the replication slot %s: %w", name, err)
 	}
+	reader, err := readerOf(ctx, conn, name)
+	if err != nil {
+		return "", err
+	}
 	state, behind, age := "nobody reads it", time.Duration(0), ""
-	if active {
-		state = "a replica reads it"
+	if reader != "" { // whoever that is
+		state = "read by " + reader
 	}
 	if seconds != nil {
 		behind = time.Duration(*seconds * float64(time.Second))

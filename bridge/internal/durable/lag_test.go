@@ -109,7 +109,7 @@ func TestLagOverTheLimit(t *testing.T) {
 	}
 	ns.Start(t)
 	testenv.Wait(t, patience, "the lag to end", func() bool { return r.Late.Current() == "" && r.Problem.Current() == "" })
-	if found, err := Check(t.Context(), conn, "pgbridge", r.Limits); err != nil || !strings.Contains(found, "a replica reads it") {
+	if found, err := Check(t.Context(), conn, "pgbridge", r.Limits); err != nil || !strings.Contains(found, "read by backend ") {
 		t.Errorf("Check() = %q, %v", found, err)
 	}
 }

@@ -41,16 +41,25 @@ func (o *occupied) tell(ctx context.Context, s *session) error {
 	o.looked = now
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)
 	defer cancel()
-	var pid int
-	var user, application string
-	err := s.conn.QueryRow(ctx, readerSQL, s.slot).Scan(&pid, &user, &application)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil // it has just been left
-	}
-	if err != nil {
-		return fmt.Errorf("look who reads the replication slot %s: %w", s.slot, err)
+	reader, err := readerOf(ctx, s.conn, s.slot)
+	if err != nil || reader == "" { // it has just been left
+		return err
 	}
 	s.keepsNothing() // whoever reads it may have it let go of anything
-	s.Problem.Set(s.Log, fmt.Errorf("the replication slot %s is read by backend %d, user %q, application %q: end that session, unless it is another replica's", s.slot, pid, strings.ToValidUTF8(user, "?"), strings.ToValidUTF8(application, "?")))
+	s.Problem.Set(s.Log, fmt.Errorf("the replication slot %s is read by %s: end that session, unless it is another replica's", s.slot, reader))
 	return nil
+}
+
+// readerOf names the session that reads a slot; empty: none does.
+func readerOf(ctx context.Context, conn *pgx.Conn, slot string) (string, error) {
+	var pid int
+	var user, application string
+	err := conn.QueryRow(ctx, readerSQL, slot).Scan(&pid, &user, &application)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look who reads the replication slot %s: %w", slot, err)
+	}
+	return fmt.Sprintf("backend %d, user %q, application %q", pid, strings.ToValidUTF8(user, "?"), strings.ToValidUTF8(application, "?")), nil
 }
