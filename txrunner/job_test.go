@@ -171,6 +171,7 @@ func TestJobs(t *testing.T) {
 	}
 	w.settled()
 	harness.Equal(t, "jobs done", counted(t, r, "done"), 4)
+	harness.Equal(t, "workers that may wait", w.consumerInfo().Config.MaxWaiting, 16_384) // 512 are soon more than may
 }
 
 func TestJobIDsAreRunOnce(t *testing.T) {

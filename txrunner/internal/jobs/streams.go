@@ -20,6 +20,9 @@ const (
 	// maxUnacknowledged bounds the jobs that are under way or wait to be tried
 	// again, of all replicas together. Beyond it jobs stay in the stream.
 	maxUnacknowledged = 4096
+	// maxWaiting is how many workers may wait for a job, of all replicas together. JetStream
+	// says nothing to those beyond, who take that for a stream that is away.
+	maxWaiting = 16_384
 
 	// askTimeout bounds what is asked of JetStream.
 	askTimeout = 5 * time.Second
@@ -117,6 +120,7 @@ func (j *Jobs) openConsumer(ctx context.Context, jobs jetstream.Stream) (jetstre
 		AckWait:        ackWait,
 		MaxDeliver:     -1,
 		MaxAckPending:  maxUnacknowledged,
+		MaxWaiting:     maxWaiting,
 	}
 	consumer, err := jobs.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
