@@ -1,7 +1,7 @@
 -- What pgbridge keeps in the database: message ids with their replies.
 -- The PostgreSQL user that pgbridge runs as needs, unless it owns them:
---   GRANT USAGE ON SCHEMA pgbridge TO …;
---   GRANT SELECT, INSERT, UPDATE, DELETE ON pgbridge.message_id TO …;
+--   GRANT USAGE ON SCHEMA pgbridge TO pgbridge;
+--   GRANT SELECT, INSERT, UPDATE, DELETE ON pgbridge.message_id TO pgbridge;
 CREATE TABLE IF NOT EXISTS pgbridge.message_id (
     prefix     text NOT NULL,
     caller     text NOT NULL,

@@ -39,3 +39,15 @@ func TestExampleCallsNothingOfOthers(t *testing.T) {
 		return testenv.Value[bool](t, url, "SELECT EXISTS (SELECT FROM pgbridge_example.orders)")
 	})
 }
+
+// No letter of what migrate executes is one that a database could lack.
+func TestMigrateInAnotherEncoding(t *testing.T) {
+	t.Parallel()
+	pg := testenv.Postgres(t)
+	const name = "migrate_latin1"
+	testenv.Exec(t, pg.URL(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+	t.Cleanup(func() { testenv.Exec(t, pg.URL(), "DROP DATABASE "+name+" WITH (FORCE)") })
+	if r := call(t, nil, "migrate", "--postgres", pg.Server().URL(name)); r.code != exitOK {
+		t.Errorf("migrate: %s%s", r.stdout, r.stderr)
+	}
+}

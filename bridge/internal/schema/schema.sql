@@ -2,13 +2,13 @@
 -- nothing; on an older schema it brings that up to date.
 --
 -- The PostgreSQL user that pgbridge runs as needs, unless it owns them:
---   ALTER ROLE … REPLICATION;
---   GRANT SELECT, INSERT, UPDATE ON pgbridge.position TO …;
+--   ALTER ROLE pgbridge REPLICATION;
+--   GRANT SELECT, INSERT, UPDATE ON pgbridge.position TO pgbridge;
 -- Everybody may send, as everybody may NOTIFY. The tables have grants of their own.
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 9';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 10';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -147,6 +147,17 @@ END
 $pgbridge$;
 COMMENT ON FUNCTION pgbridge.notify(text, bytea, jsonb) IS 'Sends an event on a durable channel, as part of the transaction';
 
+-- Text as UTF-8 or, where that lacks something of it, with the bytes it has in the database:
+-- nobody's write fails for what cannot be told.
+CREATE OR REPLACE FUNCTION pgbridge.bytes_of(value text) RETURNS bytea
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $pgbridge$
+BEGIN
+    RETURN convert_to(value, 'UTF8');
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    RETURN convert_to(value, getdatabaseencoding());
+END
+$pgbridge$;
+
 -- One expression in SQL, which PostgreSQL puts in the place of the call: nothing is
 -- called but its own functions. Where it cannot, because the payload is volatile or
 -- long to make and would be made twice, it calls this as a function.
@@ -158,7 +169,8 @@ CREATE OR REPLACE FUNCTION pgbridge.notify(channel text, payload text, headers j
             OR pg_catalog.octet_length(payload) OPERATOR(pg_catalog.>) pgbridge.payload_limit()
             OR pg_catalog.current_setting('wal_level') OPERATOR(pg_catalog.<>) 'logical'
             OR pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8'
-        THEN pgbridge.notify(channel, pg_catalog.convert_to(payload, 'UTF8'), headers)
+        THEN pgbridge.notify(channel, CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'UTF8'
+            THEN pg_catalog.convert_to(payload, 'UTF8') ELSE pgbridge.bytes_of(payload) END, headers)
         WHEN pg_catalog.pg_logical_emit_message(true, 'pgbridge.' OPERATOR(pg_catalog.||) channel, coalesce(payload, '')) IS NOT NULL
         THEN ''::pg_catalog.void
     END
@@ -207,6 +219,7 @@ DECLARE
     new_row json;
     old_row json;
     op text := lower(TG_OP COLLATE "C"); -- in some languages an I becomes another letter than i
+    utf8 boolean := getdatabaseencoding() = 'UTF8';
     columns name[] := CASE WHEN TG_NARGS > 3 THEN pgbridge.stored_of(TG_RELID) END;
     -- Most sessions are set so, and row_json costs more than all the rest.
     usual boolean := columns IS NULL AND current_setting('datestyle') LIKE 'ISO%' AND current_setting('intervalstyle') = 'postgres'
@@ -219,7 +232,7 @@ BEGIN
         old_row := CASE WHEN usual THEN to_json(OLD) ELSE pgbridge.row_json(OLD, columns) END;
     END IF;
     event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row);
-    IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
+    IF (CASE WHEN utf8 THEN octet_length(event::text) ELSE octet_length(pgbridge.bytes_of(event::text)) END) > pgbridge.payload_limit() THEN
         -- The write goes on: its event carries the keys alone.
         columns := pgbridge.keys_of(TG_RELID);
         IF new_row IS NOT NULL THEN
@@ -229,7 +242,7 @@ BEGIN
             old_row := CASE WHEN columns IS NOT NULL THEN pgbridge.row_json(OLD, columns) END;
         END IF;
         event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', new_row, 'old', old_row, 'truncated', true);
-        IF octet_length(convert_to(event::text, 'UTF8')) > pgbridge.payload_limit() THEN
+        IF (CASE WHEN utf8 THEN octet_length(event::text) ELSE octet_length(pgbridge.bytes_of(event::text)) END) > pgbridge.payload_limit() THEN
             event := json_build_object('op', op, 'schema', TG_ARGV[1], 'table', TG_ARGV[2], 'new', NULL, 'old', NULL, 'truncated', true);
         END IF;
     END IF;

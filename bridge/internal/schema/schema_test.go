@@ -193,6 +193,34 @@ func TestNotifyConverts(t *testing.T) {
 	}
 }
 
+// What UTF-8 lacks arrives with the bytes it has, and no write fails for it.
+func TestNotifyTakesWhatHasNoEquivalent(t *testing.T) {
+	t.Parallel()
+	pg := testenv.Postgres(t)
+	for encoding, odd := range map[string]string{"SQL_ASCII": `\xff`, "WIN1252": `\x81`} {
+		name := strings.ToLower(t.Name() + encoding)[:40]
+		testenv.Exec(t, pg.URL(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING '"+encoding+"' LOCALE 'C'")
+		t.Cleanup(func() { testenv.Exec(t, pg.URL(), "DROP DATABASE "+name+" WITH (FORCE)") })
+		url := pg.Server().URL(name)
+		migrate(t, url, 0)
+		testenv.Exec(t, url, "CREATE TABLE t (v text); SELECT pgbridge.watch('t', 'rows')")
+		value := "convert_from('" + odd + "', current_setting('server_encoding'))"
+		got := sent(t, url, "SELECT pgbridge.notify('a', "+value+"); INSERT INTO t VALUES ("+value+"), ('plain')")
+		b := string([]byte{map[string]byte{"SQL_ASCII": 0xff, "WIN1252": 0x81}[encoding]})
+		if len(got) != 3 || got[0] != [2]string{"pgbridge.a", b} || !strings.Contains(got[1][1], `"v":"`+b+`"`) || !strings.Contains(got[2][1], `"v":"plain"`) {
+			t.Errorf("in %s it sent %q", encoding, got)
+		}
+	}
+}
+
+// The SQL of a migration holds no letter that a database could lack.
+func TestMigrationIsASCII(t *testing.T) {
+	t.Parallel()
+	if i := strings.IndexFunc(schema.SQL(0), func(r rune) bool { return r >= 0x80 }); i >= 0 {
+		t.Errorf("it has another letter behind %q", schema.SQL(0)[max(0, i-40):i])
+	}
+}
+
 // Whoever may create operators where a writer's search path looks must not have
 // them run inside notify.
 func TestNotifyIgnoresTheSearchPath(t *testing.T) {
@@ -409,7 +437,7 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 9" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 10" {
 		t.Errorf("after migrate there is %q", got)
 	}
 }
