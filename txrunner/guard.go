@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -146,14 +148,14 @@ func (r *Runner) contested(ctx context.Context) error {
 		if err != nil {
 			break // no more, or none at all
 		}
-		id, theirs := r.contender(msg.Data, here)
+		other := r.contender(msg.Data, here)
 		switch {
-		case id == "":
-		case r.confirms(asking, id, here):
-			r.rival = rival{id: id, server: theirs}
+		case other.id == "":
+		case r.confirms(asking, other.id, here):
+			r.rival = other
 			return r.rival.contests(here)
 		default:
-			r.config.Logger.Warn("an answer says that the prefix is served from another server, and nobody confirms it", zap.String("replica", id))
+			r.config.Logger.Warn("an answer says that the prefix is served from another server, and nobody confirms it", zap.String("replica", other.id))
 		}
 	}
 	// One that was there is not gone because it is slow to answer.
@@ -165,26 +167,44 @@ func (r *Runner) contested(ctx context.Context) error {
 }
 
 func (o rival) contests(here postgres.Place) error {
+	if o.prefix != "" {
+		return fmt.Errorf("replica %q serves the prefix %q, which takes in requests to this one's: give this one another", o.id, o.prefix)
+	}
 	return fmt.Errorf("replica %q serves the prefix from the server %q, this one reached %q: waiting until both lead to the same", o.id, o.server, here.Server())
 }
 
 const infoSubject = micro.APIPrefix + ".INFO." + serviceName
 
-// contender returns the id of a replica that says it serves the prefix from
-// another server, and which; empty if an answer says nothing like it.
-func (r *Runner) contender(answer []byte, here postgres.Place) (id, server string) {
+// takes reports whether requests below another prefix can be requests to this one: then
+// each would be answered by either. It is the longer one that gives way.
+func takes(other, own string) bool {
+	rest, below := strings.CutPrefix(own, other+".")
+	word, _, _ := strings.Cut(rest, ".")
+	return below && slices.Contains([]string{"run", "cursor", "copy", "describe", "begin", "as", "tx", "notify", "channels", "status",
+		"event", "gap", "job", "result", "failed", "progress"}, word)
+}
+
+// contender returns a replica that says it serves the prefix from another server, or one
+// that takes this one in; the zero value if an answer says nothing like it.
+func (r *Runner) contender(answer []byte, here postgres.Place) rival {
 	var info micro.Info
-	if len(answer) > maxAnswer || json.Unmarshal(answer, &info) != nil || !idPattern.MatchString(info.ID) || info.Metadata[metadataPrefix] != r.config.Prefix {
-		return "", ""
+	if len(answer) > maxAnswer || json.Unmarshal(answer, &info) != nil || !idPattern.MatchString(info.ID) {
+		return rival{}
+	}
+	switch prefix := info.Metadata[metadataPrefix]; {
+	case takes(prefix, r.config.Prefix): // it is short, for it begins ours
+		return rival{id: info.ID, prefix: prefix}
+	case prefix != r.config.Prefix:
+		return rival{}
 	}
 	theirs, ours := info.Metadata[metadataServer], here.Server()
 	if theirs == "" { // it tells no more than the database
 		theirs, ours = info.Metadata[metadataDatabase], here.Database
 	}
 	if theirs == "" || theirs == ours { // empty: not connected yet
-		return "", ""
+		return rival{}
 	}
-	return info.ID, theirs
+	return rival{id: info.ID, server: theirs}
 }
 
 // confirms asks a replica by its id.
@@ -195,6 +215,5 @@ func (r *Runner) confirms(ctx context.Context, id string, here postgres.Place) b
 	if err != nil {
 		return false
 	}
-	again, _ := r.contender(msg.Data, here)
-	return again == id
+	return r.contender(msg.Data, here).id == id
 }

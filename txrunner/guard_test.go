@@ -92,6 +92,25 @@ func TestPrefixOfAnotherDatabase(t *testing.T) {
 	harness.Launch(t, other)
 }
 
+// Requests to a prefix that begins with another and one of pgbridge's words would be answered
+// by either: the longer one is not served.
+func TestPrefixWithinAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, transfer)
+	outer := w.Serve()
+	inner := w.Config()
+	inner.Prefix = "pgbridge.run"
+	newcomer := harness.Launch(t, inner)
+	testenv.Wait(t, harness.Patience, "the newcomer to say why it waits", func() bool {
+		return strings.Contains(fmt.Sprint(newcomer.Problems()), `serves the prefix "pgbridge", which takes in requests to this one's`)
+	})
+	w.fails("not_found", "pgbridge.run.run.transfer", "")
+	harness.Equal(t, "problems of the other", len(outer.Problems()), 0)
+	besides := w.Config()
+	besides.Prefix = "pgbridge.runs"
+	harness.Serve(t, besides)
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

@@ -78,8 +78,9 @@ func (r *Runner) poolFor(p *execution.Program, others *session.Pool) *session.Po
 // replyLimit is how long a reply's body may be.
 func (r *Runner) replyLimit() int { return int(r.config.Requests.MaxPayload()) - execution.Reserve }
 
-// rival is a replica that serves the prefix from another server. The zero value is none.
-type rival struct{ id, server string }
+// rival is a replica that serves the prefix from another server, or one whose subjects
+// take in this one's. The zero value is none.
+type rival struct{ id, server, prefix string }
 
 // verb is a kind of request: <prefix>.<name>[.<script>], the same for a caller,
 // and, where it can be one, <tx>.<name>[.<script>] in a pinned transaction and the
