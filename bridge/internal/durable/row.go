@@ -66,6 +66,22 @@ func saveRow(ctx context.Context, conn *pgx.Conn, prefix string, r *row, force b
 	return nil
 }
 
+// tryRow finds out whether a row can be written, which is to be known before a replica is
+// ready, and not with the next event. It commits nothing, which could have to wait for a
+// standby.
+func tryRow(ctx context.Context, conn *pgx.Conn, prefix string, r *row) error {
+	for _, do := range []func() error{
+		func() error { _, err := conn.Exec(ctx, "BEGIN"); return err },
+		func() error { return saveRow(ctx, conn, prefix, r, false) },
+		func() error { _, err := conn.Exec(ctx, "ROLLBACK"); return err },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // oweGaps remembers that a gap must be announced on every channel, before what
 // makes it necessary can be forgotten. Without a row all begin with one anyway. Where
 // another replica has made a new slot since this one looked, nothing more is owed.

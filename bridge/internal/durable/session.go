@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -277,8 +278,9 @@ func (s *session) announce(ctx context.Context, p *publisher, gaps []gapFor, sav
 		next.id = first.id()
 	}
 	next.channels, next.owed, next.terms = p.routes.channels, p.owed(), p.terms
-	// Also where nothing is new: a row that cannot be written is to be found out before
-	// the replica is ready, and not with the next event.
+	if saved != nil && !lost && slices.Equal(saved.channels, next.channels) && maps.Equal(saved.owed, next.owed) && maps.Equal(saved.terms, next.terms) {
+		return tryRow(ctx, s.conn, s.Prefix, &next)
+	}
 	return saveRow(ctx, s.conn, s.Prefix, &next, lost)
 }
 
