@@ -439,7 +439,8 @@ func TestClientsThatDisappear(t *testing.T) {
 	}
 	close(jobs)
 	wg.Wait()
-	testenv.Wait(t, harness.Patience, "all leases to end", func() bool { return metric(t, r, "pgbridge_transactions") == 0 })
+	testenv.Wait(t, harness.Patience, "all leases to end", func() bool { return metric(t, r, "pgbridge_transactions_expired_total") >= float64(n) })
 	harness.Equal(t, "expired", metric(t, r, "pgbridge_transactions_expired_total"), float64(n))
+	harness.Equal(t, "left", metric(t, r, "pgbridge_transactions"), 0)
 	harness.Equal(t, "open transactions", harness.Value[int](w.World, "SELECT count(*)::int FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"), 0)
 }
