@@ -72,6 +72,35 @@ func TestPositionThatCannotBeWrittenIsToldOf(t *testing.T) {
 	}
 }
 
+// A position that cannot be written in time, as where a commit waits for a standby that is
+// away, is told of then, and not after another attempt.
+func TestPositionThatHasToWaitIsToldOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testenv.Postgres(t), testenv.NATS(t).URL())
+	feed := w.run([]string{"a"})
+	w.begun(1)
+	w.exec("SELECT pgbridge.notify('a', 'first')")
+	w.await("first")
+	locker := w.connect()
+	if _, err := locker.Exec(t.Context(), "BEGIN; SELECT FROM pgbridge.position FOR UPDATE"); err != nil {
+		t.Fatal(err)
+	}
+	w.exec("SELECT pgbridge.notify('a', 'second')")
+	testenv.Wait(t, patience, "the fault to be told of", func() bool { return strings.Contains(feed.Problem.Current(), "position") })
+	if feed.logs.FilterMessage("position not written at the end").Len() > 0 {
+		t.Error("it was tried once more before that")
+	}
+	if _, err := locker.Exec(t.Context(), "ROLLBACK"); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Wait(t, patience, "the replica to be ready", func() bool { return feed.Problem.Current() == "" && feed.Unkept() == "" })
+	w.exec("SELECT pgbridge.notify('a', 'third')")
+	w.compare(w.await("third"))
+	if err := feed.stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Whoever has REPLICATION may read the slot in a replica's stead, and have it let go of
 // what it keeps.
 func TestSlotInForeignHandsIsToldOf(t *testing.T) {

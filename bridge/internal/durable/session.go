@@ -25,6 +25,7 @@ const (
 )
 
 var (
+	errNotKept  = errors.New("the position is not kept")
 	errReplaced = errors.New("another replica has made the replication slot anew")
 	errSchema   = errors.New("the database lacks what durable channels need: run pgbridge migrate")
 	errLevel    = errors.New("durable channels need wal_level = logical: set it and restart PostgreSQL")
@@ -182,6 +183,9 @@ func (s *session) transfer(ctx context.Context, reader *wal.Reader, p *publisher
 	group.Go(func() error { return p.publish(ctx, batches) })
 	group.Go(func() error { return s.keep(ctx, p) })
 	err := group.Wait()
+	if errors.Is(err, errNotKept) { // once is enough: it would be waited for again, and told of later
+		return err
+	}
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), keepTimeout)
 	defer cancel()
 	if saved := s.save(limited, p, nil); saved != nil {
@@ -318,7 +322,7 @@ func (s *session) save(ctx context.Context, p *publisher, last *row) error {
 		return nil
 	}
 	if err := saveRow(ctx, s.conn, s.Prefix, newest, false); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotKept, err)
 	}
 	p.kept.Store(newest.sequence)
 	p.keptMore.Raise()
