@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -93,6 +94,31 @@ func TestStreamsOfAnotherPrefix(t *testing.T) {
 	}
 	if p := first.Problems(); len(p) > 0 {
 		t.Errorf("the first has the problems %q", p)
+	}
+}
+
+// A subject that NATS forbids is named; nothing is lost by it, nor before its time.
+func TestDurableSubjectForbidden(t *testing.T) {
+	t.Parallel()
+	pg, _ := durableWorld(t)
+	deny := denyPublish("secret.evil.secret")
+	var options *server.Options
+	n := testenv.NATS(t, func(o *server.Options) {
+		options = o
+		o.Users = []*server.User{{Username: "bridge", Password: "bridge", Permissions: &deny}, {Username: "audience", Password: "audience"}}
+	})
+	b := launch(t, bridge.Config{ConnString: pg, Events: connect(t, withUser(n.URL(), "bridge")), Durable: bridge.Durable{Stream: bridge.Stream{Create: true}},
+		Channels: map[string]bridge.Channel{"secret": {Durable: true, Subject: "secret.{payload.to}.{channel}"}}}).ready(t)
+	testenv.Exec(t, pg, `SELECT pgbridge.notify('secret', '{"to": "evil"}'), pgbridge.notify('secret', '{"to": "good"}')`)
+	b.hasProblem(t, `durable channels: nats: permissions violation: Permissions Violation for Publish to "secret.evil.secret"`)
+	n.Stop(t)
+	options.Users[0].Permissions = nil
+	n.Start(t)
+	messages := durableMessages(t, withUser(n.URL(), "audience"))
+	for _, want := range []string{"pgbridge.gap.secret", "secret.evil.secret", "secret.good.secret"} {
+		if m := nextDurable(t, messages); m.Subject() != want {
+			t.Errorf("%s: %s, want one on %s", m.Subject(), m.Data(), want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package durable
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,13 +37,28 @@ func (p *publisher) acknowledge(m *nats.Msg) {
 			p.giveUp(it) // or nothing behind it would ever be stored
 			p.retry.Soon(time.Nanosecond)
 		}
-		p.doubt = err
+		p.doubt = p.cause(err)
 		return
 	}
 	p.progress = time.Now()
 	p.retry.Proved()
 	p.advance(number + 1)
 	p.Problem.Clear(p.Log)
+}
+
+// cause is why the stream has refused a message, or says nothing: that NATS forbids one in
+// flight, which it says in no answer. What comes behind that has the wrong sequence.
+func (p *publisher) cause(err error) error {
+	forbidden := p.NC.LastError()
+	if !errors.Is(forbidden, nats.ErrPermissionViolation) {
+		return err
+	}
+	for n := p.flight.head; n < p.flight.sent; n++ {
+		if strings.Contains(forbidden.Error(), strconv.Quote(p.flight.at(n).Subject())) {
+			return forbidden
+		}
+	}
+	return err
 }
 
 // refusal is what keeps an answer from being an acknowledgement.

@@ -66,7 +66,7 @@ func (p *publisher) look(ctx context.Context) error {
 	case p.NC.Stats().Reconnects != p.reconnects:
 		p.doubt = errLink
 	case p.flight.unacknowledged() && time.Since(p.progress) > ackTimeout:
-		p.doubt = fmt.Errorf("no acknowledgement from stream %s within %s", p.log.config.Name, ackTimeout)
+		p.doubt = p.cause(fmt.Errorf("no acknowledgement from stream %s within %s", p.log.config.Name, ackTimeout))
 	}
 	if p.doubt == nil {
 		return nil
