@@ -172,6 +172,24 @@ func TestManySubjectsRefused(t *testing.T) {
 	testenv.Wait(t, patience, "the gaps to count 101 events", func() bool { return w.counted(t, "secret") == 101 })
 }
 
+// What NATS refuses of one delivery costs the other one's channels no event: both use one
+// connection, on which NATS tells of it.
+func TestRefusalOfAnotherDelivery(t *testing.T) {
+	t.Parallel()
+	w := guarded(t, denyPublish("secret.*.secret"))
+	secret := bridge.Channel{Delivery: bridge.DeliveryJetStream, Subject: "secret.{payload.to}.{channel}"}
+	launch(t, w.config(t, map[string]bridge.Channel{"secret": secret, "orders": {}})).ready(t)
+	orders := newWriter(t, w.pg, "orders")
+	for i := range 30 {
+		testenv.Exec(t, w.pg, fmt.Sprintf(`SELECT pg_notify('secret', '{"to": %d}')`, i))
+		orders.write(t, 20, 1, 20)
+	}
+	w.heard.awaitEvent(t, "pgbridge.event.orders", orders.commits[len(orders.commits)-1].payload)
+	if n := len(w.heard.events("pgbridge.event.orders")); n != len(orders.commits) {
+		t.Errorf("%d of %d events were published", n, len(orders.commits))
+	}
+}
+
 // counted adds up what the gaps of a channel in the stream count.
 func (w *world) counted(t *testing.T, channel string) (dropped int64) {
 	t.Helper()

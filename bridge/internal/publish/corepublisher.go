@@ -247,7 +247,8 @@ func (p *CorePublisher) unbroken() bool { return p.NC.Stats().Reconnects == p.re
 // refused makes the window lost: which of its items was meant is known where it is one.
 func (p *CorePublisher) refused() {
 	p.announceAt = time.Now().Add(announceEvery)
-	if len(p.window) > 1 {
+	// What goes to a stream is refused on the same connection.
+	if len(p.window) > 1 || quoted(p.last.Error()) != p.window[0].Subject() {
 		p.undelivered(event.UnknownCount, true)
 		return
 	}
