@@ -83,7 +83,7 @@ func TestStreamsOfAnotherPrefix(t *testing.T) {
 	t.Parallel()
 	pg, ns := durableWorld(t)
 	prefixed := func(prefix string) *running {
-		return launch(t, bridge.Config{ConnString: pg, Events: connect(t, ns), Prefix: prefix, Stream: bridge.Stream{Create: true},
+		return launch(t, bridge.Config{ConnString: pg, Events: connect(t, ns), Prefix: prefix, Stream: bridge.Stream{Create: true}, StopGrace: time.Second, // the second cannot publish
 			Durable:  bridge.Durable{Stream: bridge.Stream{Create: true}},
 			Channels: map[string]bridge.Channel{"billing": {Durable: true}, "audit": {Delivery: bridge.DeliveryJetStream}}})
 	}
