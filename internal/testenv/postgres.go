@@ -161,12 +161,13 @@ func findBinaries() (pgserver.Binaries, error) {
 // commits that it has answered.
 func settings(extra map[string]string) map[string]string {
 	all := map[string]string{
-		"fsync":            "off",
-		"full_page_writes": "off",
-		"max_connections":  "200",
-		"max_wal_senders":  "20",
-		"wal_level":        "logical",
-		"wal_keep_size":    "64MB", // for a standby that is being set up
+		"fsync":                 "off",
+		"full_page_writes":      "off",
+		"max_connections":       "200",
+		"max_replication_slots": "40",
+		"max_wal_senders":       "40",
+		"wal_level":             "logical",
+		"wal_keep_size":         "64MB", // for a standby that is being set up
 	}
 	maps.Copy(all, extra)
 	return all
