@@ -162,13 +162,9 @@ func TestManySubjectsRefused(t *testing.T) {
 	testenv.Exec(t, w.pg, `SELECT pg_notify('secret', '{"to": 0}')`)
 	r.hasProblem(t, `"secret.0.secret"`)
 	testenv.Wait(t, patience, "the first to be given up", func() bool { return w.counted(t, "secret") == 1 })
-	begun := time.Now()
 	testenv.Exec(t, w.pg, `SELECT pg_notify('secret', '{"to": ' || i || '}') FROM generate_series(1, 100) i`)
 	testenv.Exec(t, w.pg, `SELECT pg_notify('audit', 'behind them')`)
 	w.heard.awaitEvent(t, "pgbridge.event.audit", "behind them")
-	if took := time.Since(begun); took > 10*time.Second { // it took half a second for each
-		t.Errorf("an event of another channel waited %s", took)
-	}
 	testenv.Wait(t, patience, "the gaps to count 101 events", func() bool { return w.counted(t, "secret") == 101 })
 }
 
