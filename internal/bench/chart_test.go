@@ -24,6 +24,9 @@ func TestDocumentsShowTheChart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := bytes.Count(want, []byte(`class="ours"`)); n != len(charted) {
+		t.Errorf("docs/figures.json has %d of the chart's %d figures", n, len(charted))
+	}
 	if !bytes.Equal(got, want) {
 		t.Error("docs/figures.svg is not the chart of docs/figures.json: make bench-chart, or go run ./internal/bench -draw docs/figures.json -svg docs/figures.svg")
 	}
@@ -33,9 +36,10 @@ func TestDocumentsShowTheChart(t *testing.T) {
 // other one is twice as good.
 func TestTheBetterBarIsTheLongerOne(t *testing.T) {
 	t.Parallel()
-	r := report{Figures: []*figure{
-		{What: "a rate", Value: 100, Unit: "tx/s", Beside: "<another>", Other: 200},
-		{What: "a time", Value: 200, Unit: "µs", Beside: "another", Other: 100},
+	r := report{Processor: "<another>", Figures: []*figure{
+		{What: "throughput, core", Value: 100, Unit: "events/s", Beside: aBareLoop, Other: 200},
+		{What: "copy in", Value: 200, Unit: "ms", Beside: `psql's \copy`, Other: 100},
+		{What: "not on the chart", Value: 200, Unit: "ms", Beside: "another", Other: 100},
 		{What: "alone", Value: 1, Unit: "s"},
 	}}
 	chart := r.chart()

@@ -33,6 +33,10 @@ const (
 // for others need no wal_level = logical.
 func (l *lab) durables(ctx context.Context, o options) (err error) {
 	d := *l
+	// What was measured before has left a stream that holds all events' subjects.
+	if err := l.js.DeleteStream(ctx, stream); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
 	if d.postgres, err = pgserver.Start(ctx, pgserver.Config{Settings: map[string]string{"wal_level": "logical", "max_connections": "200"}}); err != nil {
 		return err
 	}
@@ -238,10 +242,12 @@ func (l *lab) durableLatency(ctx context.Context, o options) (err error) {
 
 // lateness is how many microseconds after its commit one event arrived.
 func lateness(ctx context.Context, conn *pgx.Conn, sub *nats.Subscription, send, to, payload string) (float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	arrived := make(chan time.Time, 1)
 	var missing error // until something is in arrived
 	go func() {
-		_, missing = sub.NextMsg(5 * time.Minute)
+		_, missing = sub.NextMsgWithContext(ctx)
 		arrived <- time.Now()
 	}()
 	if _, err := conn.Exec(ctx, send, to, payload); err != nil {
