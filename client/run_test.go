@@ -273,7 +273,7 @@ func TestStreamThatTakesRequests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SPY", Subjects: []string{"pgbridge.run.>", "pgbridge.begin"}}); err != nil {
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SPY", Subjects: []string{"pgbridge.run.>", "pgbridge.begin", "pgbridge.copy.out", "pgbridge.tx.>"}}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := client.New(nc, client.Options{Retries: -1})
@@ -282,7 +282,14 @@ func TestStreamThatTakesRequests(t *testing.T) {
 	}
 	_, ran := c.Run(t.Context(), client.Script{Name: "one"})
 	_, begun := c.Begin(t.Context(), client.TxOptions{})
-	for _, err := range []error{ran, begun} {
+	_, out := c.CopyOut(t.Context(), client.Script{Name: "out"}, io.Discard, client.CopyOptions{})
+	if _, err := nc.Subscribe("pgbridge.copy.in", func(m *nats.Msg) {
+		_ = m.Respond([]byte(`{"id": "c", "tx": "pgbridge.tx.r.i", "data": "pgbridge.tx.r.i.data.c", "chunk_bytes": 10, "window_bytes": 100, "stall_ms": 1000}`))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	_, in := c.CopyIn(t.Context(), client.Script{Name: "in"}, strings.NewReader("x"), client.CopyOptions{})
+	for _, err := range []error{ran, begun, out, in} {
 		if !errors.Is(err, client.ErrOutcomeUnknown) || !strings.Contains(err.Error(), "the stream \"SPY\"") {
 			t.Errorf("%v, want that the stream has taken the request and nobody knows more", err)
 		}

@@ -87,6 +87,9 @@ func (l *Link) Open(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 			if nobody(first) {
 				return nil, fmt.Errorf("request %s: nobody serves it: %w", m.Subject, nats.ErrNoResponders)
 			}
+			if err := request.Taken(first); err != nil {
+				return nil, fmt.Errorf("request %s: %w", m.Subject, err)
+			}
 			var opening struct{ ID string }
 			if json.Unmarshal(first.Data, &opening) == nil { // else whoever reads all of it says so
 				l.id = opening.ID
@@ -139,7 +142,7 @@ func (l *Link) rollBack(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackLimit)
 	defer cancel()
 	m, err := l.config.Request(ctx, nats.NewMsg(l.tx+".rollback"))
-	return err == nil && api.DecodeError(m.Header, m.Data) == nil
+	return err == nil && answered(m) == nil
 }
 
 // next returns the next message. Where none comes for a while it asks whether
@@ -186,5 +189,13 @@ func (l *Link) alive(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("nothing is heard of the transaction: %w", err)
 	}
-	return failure(m)
+	return answered(m)
+}
+
+// answered is the error that the reply to a request is, or nil.
+func answered(m *nats.Msg) error {
+	if err := failure(m); err != nil {
+		return err
+	}
+	return request.Taken(m)
 }

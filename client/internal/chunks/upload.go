@@ -182,7 +182,7 @@ func (u *upload) answer(ctx context.Context) (*nats.Msg, error) {
 
 // take takes the answer to a chunk.
 func (u *upload) take(m *nats.Msg) error {
-	if err := failure(m); err != nil {
+	if err := answered(m); err != nil {
 		return err
 	}
 	if len(u.unanswered) > 0 {

@@ -49,6 +49,22 @@ func newUploading(t *testing.T, stall time.Duration) *uploading {
 	return u
 }
 
+// A stream that takes in what is asked of the transaction is no word of the transaction's.
+func TestStreamIsNoSignOfLife(t *testing.T) {
+	t.Parallel()
+	u := newUploading(t, time.Minute)
+	u.link.In("other")
+	for _, verb := range []string{"touch", "rollback"} {
+		u.answer(t, "other."+verb, &nats.Msg{Data: []byte(`{"stream":"SPY","domain":"leaf","seq":7}`)})
+	}
+	if err := u.link.alive(t.Context()); !errors.Is(err, request.ErrOutcomeUnknown) {
+		t.Errorf("alive() = %v, want that the stream has taken the question", err)
+	}
+	if u.link.rollBack(t.Context()) {
+		t.Error("a stream has rolled the transaction back")
+	}
+}
+
 // answer gives every request to a subject the same reply.
 func (u *uploading) answer(t *testing.T, subject string, reply *nats.Msg) {
 	t.Helper()

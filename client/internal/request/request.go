@@ -133,8 +133,8 @@ func (s *Sender) try(ctx context.Context, m *nats.Msg, r Request, limit time.Dur
 		if failure := api.DecodeError(reply.Header, reply.Data); failure != nil {
 			return nil, failure
 		}
-		if stream := takenBy(reply); stream != "" {
-			return nil, fmt.Errorf("request %s: the stream %q has taken it, and answers in pgbridge's stead: %w", m.Subject, stream, ErrOutcomeUnknown)
+		if err := Taken(reply); err != nil {
+			return nil, fmt.Errorf("request %s: %w", m.Subject, err)
 		}
 		return reply, nil
 	case errors.Is(err, nats.ErrNoResponders) && r.InTx:
@@ -154,17 +154,18 @@ func (s *Sender) try(ctx context.Context, m *nats.Msg, r Request, limit time.Dur
 // maxAcknowledgement is more than a stream's acknowledgement has.
 const maxAcknowledgement = 1 << 10
 
-// takenBy returns the stream whose acknowledgement a reply is, empty for none: one that takes
-// in what pgbridge is asked is quicker than pgbridge, and what it says is no reply of its.
-func takenBy(reply *nats.Msg) string {
+// Taken is the error that a reply is which a stream has given, nil where none has: one that
+// takes in what pgbridge is asked is quicker than pgbridge, and its acknowledgement is no reply
+// of pgbridge's.
+func Taken(reply *nats.Msg) error {
 	var ack struct {
 		Stream string `json:"stream"`
 		Seq    uint64 `json:"seq"`
 	}
-	if len(reply.Data) > maxAcknowledgement || json.Unmarshal(reply.Data, &ack) != nil || ack.Seq == 0 {
-		return ""
+	if len(reply.Data) > maxAcknowledgement || json.Unmarshal(reply.Data, &ack) != nil || ack.Seq == 0 || ack.Stream == "" {
+		return nil
 	}
-	return ack.Stream
+	return fmt.Errorf("the stream %q has taken it, and answers in pgbridge's stead: %w", ack.Stream, ErrOutcomeUnknown)
 }
 
 // forbidden reports whether ctx was ended because NATS let a request not
