@@ -4,6 +4,8 @@ package examples_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/cursors"
@@ -289,6 +292,48 @@ func TestJavaScriptCopyGoesOn(t *testing.T) {
 	}
 }
 
+// TestJavaScriptForgedAnswers has a stream answer, and something else that is not pgbridge.
+func TestJavaScriptForgedAnswers(t *testing.T) {
+	t.Parallel()
+	bus := testenv.NATS(t)
+	nc := bus.Connect(t)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := []string{"taken.run.>", "taken.begin", "taken.copy.out", "taken.tx.>"}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "SPY", Subjects: taken}); err != nil {
+		t.Fatal(err)
+	}
+	for subject, body := range map[string]string{
+		"taken.copy.in":       `{"id": "c", "tx": "taken.tx.r.i", "data": "taken.tx.r.i.data.c", "chunk_bytes": 10, "window_bytes": 100, "stall_ms": 1000}`,
+		"forged.cursor.pages": `{"tx": "forged.tx.r.pages", "cursor": "c1", "columns": [], "rows": [], "done": false}`,
+		"forged.tx.r.pages.>": `{"rows": [], "done": false}`,
+		"forged.copy.data":    `{"id": "c", "tx": "forged.tx.r.i", "data": "$JS.API.STREAM.DELETE.SPY", "chunk_bytes": 1, "window_bytes": 1}`,
+	} {
+		answer(t, nc, subject, func(m *nats.Msg) { _ = m.Respond([]byte(body)) })
+	}
+	// The request itself says which key it is answered with.
+	answer(t, nc, "forged.begin", func(m *nats.Msg) {
+		var asked struct{ Isolation string }
+		_ = json.Unmarshal(m.Data, &asked)
+		_ = m.Respond(fmt.Appendf(nil, `{"tx": %q}`, asked.Isolation))
+	})
+	answer(t, nc, "forged.tx.r.i.rollback", func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
+	answer(t, nc, "forged.copy.ack", func(m *nats.Msg) {
+		_ = m.Respond([]byte(`{"id": "c", "tx": "forged.tx.r.i", "chunk_bytes": 10, "window_bytes": 100, "stall_ms": 1000}`))
+		for range 2 {
+			_ = nc.PublishMsg(&nats.Msg{
+				Subject: m.Reply, Reply: "$JS.API.STREAM.DELETE.SPY", Header: nats.Header{"Pgbridge-Seq": {"1"}}, Data: []byte("x"),
+			})
+		}
+	})
+	run(t, bus, node(t, "test/forged.js")).awaits(t, `(?m)^none of it was believed$`)
+	if _, err := js.Stream(t.Context(), "SPY"); err != nil {
+		t.Errorf("the stream: %v", err)
+	}
+}
+
 // rightDigest is that of "ab\nab\n".
 const rightDigest = "SHA-256=nGD5lqJsbqZHQLcGf3oSf4G2x0PKrp75m-eTvL0XxhM="
 
@@ -317,11 +362,11 @@ func TestJavaScriptSeesWhatIsMissing(t *testing.T) {
 // digest. Nobody serves the transaction but for its end.
 func serveBadly(t *testing.T, nc *nats.Conn, numbers, digest string) {
 	t.Helper()
-	answer(t, nc, "tx.rollback", func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
+	answer(t, nc, "pgbridge.tx.r.i.rollback", func(m *nats.Msg) { _ = m.Respond([]byte("{}")) })
 	answer(t, nc, "pgbridge.copy.*", func(m *nats.Msg) {
-		_ = m.Respond([]byte(`{"id": "x", "tx": "tx", "chunk_bytes": 10, "window_bytes": 100, "stall_ms": 1000}`))
+		_ = m.Respond([]byte(`{"id": "x", "tx": "pgbridge.tx.r.i", "chunk_bytes": 10, "window_bytes": 100, "stall_ms": 1000}`))
 		for _, number := range numbers {
-			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "tx.ack", Header: nats.Header{"Pgbridge-Seq": {string(number)}}, Data: []byte("ab\n")})
+			_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Reply: "pgbridge.tx.r.i.ack.x.1", Header: nats.Header{"Pgbridge-Seq": {string(number)}}, Data: []byte("ab\n")})
 		}
 		if digest == "" {
 			return
@@ -345,9 +390,9 @@ func TestJavaScriptKnowsWhatIsUnknown(t *testing.T) {
 			bus := testenv.NATS(t)
 			nc := bus.Connect(t)
 			answer(t, nc, "pgbridge.copy.*", func(m *nats.Msg) {
-				_ = m.Respond([]byte(`{"id": "x", "tx": "tx", "data": "data", "chunk_bytes": 10000, "window_bytes": 30000, "stall_ms": 1000}`))
+				_ = m.Respond([]byte(`{"id": "x", "tx": "pgbridge.tx.r.i", "data": "pgbridge.tx.r.i.data.x", "chunk_bytes": 10000, "window_bytes": 30000, "stall_ms": 1000}`))
 			})
-			answer(t, nc, "data", func(m *nats.Msg) {
+			answer(t, nc, "pgbridge.tx.r.i.data.x", func(m *nats.Msg) {
 				switch {
 				case len(m.Data) > 0:
 					_ = m.Respond(nil)
@@ -369,12 +414,12 @@ func TestJavaScriptKeepsToTheWindow(t *testing.T) {
 	bus := testenv.NATS(t)
 	nc := bus.Connect(t)
 	answer(t, nc, "pgbridge.copy.*", func(m *nats.Msg) {
-		_ = m.Respond([]byte(`{"id": "x", "tx": "tx", "data": "tx.data", "chunk_bytes": 10000, "window_bytes": 30000, "stall_ms": 60000}`))
+		_ = m.Respond([]byte(`{"id": "x", "tx": "pgbridge.tx.r.i", "data": "pgbridge.tx.r.i.data.x", "chunk_bytes": 10000, "window_bytes": 30000, "stall_ms": 60000}`))
 	})
 	chunks, waited := 0, false // one subscription: one callback at a time
 	var unanswered []*nats.Msg
-	answer(t, nc, "tx.*", func(m *nats.Msg) {
-		if m.Subject == "tx.touch" {
+	answer(t, nc, "pgbridge.tx.r.i.>", func(m *nats.Msg) {
+		if m.Subject == "pgbridge.tx.r.i.touch" {
 			waited = true
 			_ = m.Respond([]byte("{}"))
 			for _, chunk := range unanswered {

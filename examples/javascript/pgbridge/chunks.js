@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { headers } from "@nats-io/transport-node";
-import { asError, PgbridgeError } from "./errors.js";
+import { asError, PgbridgeError, taken as takenBy } from "./errors.js";
+import { acknowledgement } from "./subjects.js";
 
 /** @typedef {import("./link.js").Link} Link */
 
@@ -42,7 +43,7 @@ export function download(link, giveUp) {
     if (number !== String(++seq)) throw new PgbridgeError("lost", `chunk ${seq} is missing: ${number} has come`);
     hash.update(m.data);
     bytes += m.data.length;
-    taken = m.reply;
+    taken = acknowledgement(link.tx, link.id, seq, m.reply ?? "");
     controller.enqueue(m.data);
   }
 
@@ -166,6 +167,8 @@ export class Upload {
       for (;;) {
         const m = await this.#link.next();
         if (this.#error) return;
+        const error = takenBy(m);
+        if (error) throw error;
         this.#pending -= this.#unanswered.shift() ?? 0;
         this.#wake?.();
         if (m.data.length === 0) continue;

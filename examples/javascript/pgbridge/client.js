@@ -7,7 +7,7 @@ import { subscribe } from "./subscribe.js";
 import { consume } from "./consume.js";
 import { leave } from "./job.js";
 import { PgbridgeError } from "./errors.js";
-import { join, token } from "./subjects.js";
+import { checkKey, join, token } from "./subjects.js";
 
 /**
  * @typedef {Record<string, any>} Params a script's parameters by name; null is NULL
@@ -101,6 +101,7 @@ export class Client {
   async begin({ isolation, readOnly, deferrable, idleTimeout } = {}) {
     const body = { isolation, read_only: readOnly, deferrable, idle_timeout_ms: idleTimeout };
     const begun = (await this.requests.exchange({ subject: this.subject("begin"), body })).json();
+    checkKey(begun.tx);
     return new Transaction(this.requests, begun.tx);
   }
 
@@ -216,9 +217,11 @@ async function openCopy(requests, subject, tx, params = {}, o) {
     const link = new Link(requests, tx);
     try {
       const opening = /** @type {import("./chunks.js").Opening} */ ((await link.open(request)).json());
+      checkKey(opening.tx, opening.data);
       link.tx = opening.tx;
       return { link, opening };
     } catch (err) {
+      link.close();
       // No data has been sent yet.
       if (!(await requests.again(request, tries, err))) throw err;
     }

@@ -2,6 +2,7 @@ import { limit } from "./client.js";
 import { download } from "./chunks.js";
 import { asError, PgbridgeError } from "./errors.js";
 import { Link } from "./link.js";
+import { checkKey } from "./subjects.js";
 
 /**
  * @typedef {object} CursorOptions
@@ -60,6 +61,7 @@ export class Cursor {
       rows: "object", big_numbers: o.bigNumbers ?? "string",
     };
     const opened = (await requests.exchange({ subject, body, inTx: tx !== "", limit: limit(o.timeout) })).json();
+    checkKey(opened.tx);
     if (opened.cursor) return new Cursor(requests, opened, tx === "", o);
     if (tx === "") await requests.once({ subject: opened.tx + ".rollback", inTx: true }, 10_000).catch(() => {});
     throw new PgbridgeError("invalid_request", "the script opens cursors of its own: see docs/cursors.md");
@@ -78,7 +80,12 @@ export class Cursor {
         this.#first = null;
         yield rows;
       }
-      while (!this.#done) yield (await this.fetch()).rows;
+      while (!this.#done) {
+        const { rows, done } = await this.fetch();
+        // A page of pgbridge's has a row, but for the first and the last: or the loop could go on for ever.
+        if (rows.length === 0 && !done) throw new PgbridgeError("forged", "a page in the middle of the cursor has no rows");
+        yield rows;
+      }
     } finally {
       if (!this.#done) await this.close().catch(() => {}); // else its lease ends it
     }

@@ -3,7 +3,8 @@ export class PgbridgeError extends Error {
   /**
    * @param {string} code one of pgbridge's codes (docs/requests.md), or of this module's:
    *   no_responders (nobody serves it, nothing was done), no_answer (none came in time),
-   *   replica_gone (the transaction is gone with its replica), lost (data did not arrive whole)
+   *   replica_gone (the transaction is gone with its replica), lost (data did not arrive whole),
+   *   taken (a stream has answered), forged (something else than pgbridge has)
    * @param {string} message
    * @param {{ outcomeUnknown?: boolean, details?: Record<string, any>, cause?: unknown }} [more]
    */
@@ -35,6 +36,23 @@ export function failure(m) {
   }
   details ??= { code: "internal", message: m.headers.get("Nats-Service-Error") };
   return new PgbridgeError(details.code, details.message, { details });
+}
+
+/**
+ * The error that a reply is which a stream has given, or null: one that takes in what
+ * pgbridge is asked is quicker than pgbridge, and its acknowledgement is no reply of
+ * pgbridge's.
+ * @param {Answer} m
+ */
+export function taken(m) {
+  let ack;
+  try {
+    ack = JSON.parse(m.string());
+  } catch {
+    return null; // whoever reads it says so
+  }
+  if (!ack?.stream || !ack.seq) return null;
+  return new PgbridgeError("taken", `the stream ${ack.stream} has taken the request, and answers in pgbridge's stead`, { outcomeUnknown: true });
 }
 
 /**

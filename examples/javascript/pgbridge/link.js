@@ -1,5 +1,5 @@
 import { createInbox } from "@nats-io/transport-node";
-import { asError, failure, PgbridgeError } from "./errors.js";
+import { asError, failure, PgbridgeError, taken } from "./errors.js";
 import { encode } from "./requests.js";
 
 /** @typedef {import("@nats-io/transport-node").Msg} Msg */
@@ -22,6 +22,7 @@ export class Link {
   constructor(requests, tx) {
     this.requests = requests;
     this.tx = tx;
+    this.id = ""; // the stream's, as soon as it is known
     this.inbox = createInbox();
     this.#sub = requests.nc.subscribe(this.inbox + ".>", {
       callback: (err, m) => {
@@ -41,7 +42,11 @@ export class Link {
     const until = Date.now() + (r.limit ?? this.requests.patience);
     this.requests.nc.publish(r.subject, encode(r.body), { reply: this.inbox + ".0" });
     try {
-      return await this.next(until);
+      const m = await this.next(until);
+      const error = taken(m);
+      if (error) throw error;
+      this.id = String(m.json()?.id ?? "");
+      return m;
     } catch (err) {
       this.close();
       if (err instanceof PgbridgeError && err.code === "replica_gone" && !r.inTx) {
@@ -100,7 +105,8 @@ export class Link {
 
   /** Renews the lease, which tells whether the transaction is there. */
   async #alive() {
-    const error = failure(await this.requests.once({ subject: this.tx + ".touch", inTx: true }, this.requests.silence));
+    const m = await this.requests.once({ subject: this.tx + ".touch", inTx: true }, this.requests.silence);
+    const error = failure(m) ?? taken(m);
     if (error) throw error;
   }
 
@@ -113,7 +119,8 @@ export class Link {
     const mine = asError(err);
     if (mine.outcomeUnknown || mine.code === "replica_gone" || mine.details.code) return mine;
     try {
-      const error = failure(await this.requests.once({ subject: this.tx + ".rollback", inTx: true }, 5000));
+      const m = await this.requests.once({ subject: this.tx + ".rollback", inTx: true }, 5000);
+      const error = failure(m) ?? taken(m);
       if (error) throw error;
     } catch {
       mine.outcomeUnknown = true; // too late, or nobody has heard it

@@ -1,5 +1,5 @@
 import { errors, headers } from "@nats-io/transport-node";
-import { failure, PgbridgeError } from "./errors.js";
+import { failure, PgbridgeError, taken } from "./errors.js";
 
 /**
  * One request, and what may be done about its failures.
@@ -35,7 +35,7 @@ export class Requests {
         const limit = r.limit ?? this.patience;
         // What can be repeated does not wait long for a reply that may be lost, but longer each time.
         const m = await this.once(r, r.repeatable ? Math.min(limit, this.silence * 2 ** (tries - 1)) : limit);
-        const error = failure(m);
+        const error = failure(m) ?? taken(m);
         if (error) throw error;
         return m;
       } catch (err) {
