@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge"
 	"github.com/pgbridge/pgbridge/client"
@@ -179,6 +180,12 @@ func TestConsume(t *testing.T) {
 	if _, err := c.Consume(w.ctx(), client.ConsumeOptions{Stream: "NOWHERE"}); err == nil {
 		t.Error("a stream that does not exist was consumed")
 	}
+	js, err := jetstream.New(w.Client)
+	w.ok(err)
+	testenv.Wait(w, harness.Patience, "the last of these events to be stored", func() bool {
+		stored, err := js.Stream(w.ctx(), "PGBRIDGE_EVENTS")
+		return err == nil && stored.CachedInfo().State.Msgs == 4
+	})
 	k, err := c.Consume(w.ctx(), client.ConsumeOptions{})
 	w.ok(err)
 	now := receive(t, k.Events(w.ctx()))
