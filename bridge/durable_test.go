@@ -122,6 +122,35 @@ func TestDurableSubjectForbidden(t *testing.T) {
 	}
 }
 
+// Whoever writes an event on a subject that NATS goes on to forbid loses that event, with a
+// gap, and holds up nobody for long.
+func TestDurableSubjectForbiddenForLong(t *testing.T) {
+	t.Parallel()
+	pg, _ := durableWorld(t)
+	deny := denyPublish("secret.evil.secret")
+	n := testenv.NATS(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "bridge", Password: "bridge", Permissions: &deny}, {Username: "audience", Password: "audience"}}
+	})
+	launch(t, bridge.Config{ConnString: pg, Events: connect(t, withUser(n.URL(), "bridge")), Durable: bridge.Durable{Stream: bridge.Stream{Create: true}},
+		Channels: map[string]bridge.Channel{"secret": {Durable: true, Subject: "secret.{payload.to}.{channel}"}}}).ready(t)
+	messages := durableMessages(t, withUser(n.URL(), "audience"))
+	for range 2 {
+		testenv.Exec(t, pg, `SELECT pgbridge.notify('secret', '{"to": "good"}')`)
+		testenv.Exec(t, pg, `SELECT pgbridge.notify('secret', '{"to": "evil"}')`)
+		testenv.Exec(t, pg, `SELECT pgbridge.notify('secret', '{"to": "good"}')`)
+	}
+	good, gap := "secret.good.secret", "pgbridge.gap.secret"
+	for i, want := range []string{gap, good, gap, good, good, gap, good} {
+		m := nextDurable(t, messages)
+		if m.Subject() != want {
+			t.Fatalf("%s: %s, want one on %s", m.Subject(), m.Data(), want)
+		}
+		if i > 0 && want == gap && !(strings.Contains(string(m.Data()), `"nats_unavailable"`) && strings.Contains(string(m.Data()), `"dropped":1`)) {
+			t.Errorf("the gap is %s, want one of one event that NATS refused", m.Data())
+		}
+	}
+}
+
 // durableMessages subscribes to the whole stream of durable events.
 func durableMessages(t *testing.T, ns string) <-chan jetstream.Msg {
 	t.Helper()

@@ -56,6 +56,8 @@ func keepsEvents(have jetstream.StreamConfig) error {
 		return errors.New("persist_mode is async: what was acknowledged may be lost")
 	case have.Storage != jetstream.FileStorage && have.Replicas == 1:
 		return errors.New("one copy in memory: what was acknowledged is lost when the server restarts")
+	case have.DiscardNewPerSubject && have.MaxMsgsPerSubject > 0:
+		return errors.New("discard_new_per_subject is set: whoever fills one subject would stop all others, and gaps too")
 	case len(have.Sources) > 0:
 		return errors.New("it has sources: others would write between ours")
 	}

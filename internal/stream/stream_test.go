@@ -193,6 +193,9 @@ func TestWhatCannotServeIsSaid(t *testing.T) {
 		{"no work queue", func(*jetstream.StreamConfig) {}, func(n *Need) { n.Kind = Jobs }, "jobs need a work queue"},
 		{"queue that forgets", func(c *jetstream.StreamConfig) { c.Retention, c.MaxBytes = jetstream.WorkQueuePolicy, 1<<20 }, func(n *Need) { n.Kind = Jobs }, "discard is old"},
 		{"consumed", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, func(n *Need) { n.Kind = Durable }, "retention is not limits"},
+		{"full by subject", func(c *jetstream.StreamConfig) {
+			c.MaxMsgsPerSubject, c.Discard, c.DiscardNewPerSubject = 3, jetstream.DiscardNew, true
+		}, func(n *Need) { n.Kind = Durable }, "discard_new_per_subject is set"},
 		{"in memory", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, func(n *Need) { n.Kind = Durable }, "one copy in memory"},
 		{"not to extend", func(c *jetstream.StreamConfig) { c.Subjects = []string{"e.b"} }, func(n *Need) { n.Create, n.CreateKey = false, "streams.x.create" }, "does not hold e.a: add the subjects, or set streams.x.create"},
 		{"overlap", func(c *jetstream.StreamConfig) { c.Subjects = []string{"e.*.b"} }, func(n *Need) { n.Config.Subjects = []string{"e.a.>"} }, "e.*.b overlaps e.a.>"},

@@ -2,8 +2,8 @@ package durable
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge/internal/event"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/stream"
 )
 
@@ -34,31 +35,16 @@ func (p *publisher) acknowledge(m *nats.Msg) {
 	}
 	if err := p.refusal(m, number); err != nil {
 		if it := p.flight.at(number); stream.TooLarge(err) && it.Kind == event.KindEvent {
-			p.giveUp(it) // or nothing behind it would ever be stored
+			p.giveUp(it, api.ReasonOverflow) // or nothing behind it would ever be stored
 			p.retry.Soon(time.Nanosecond)
 		}
-		p.doubt = p.cause(err)
+		p.doubt = cmp.Or(p.violation(), err)
 		return
 	}
 	p.progress = time.Now()
 	p.retry.Proved()
 	p.advance(number + 1)
 	p.Problem.Clear(p.Log)
-}
-
-// cause is why the stream has refused a message, or says nothing: that NATS forbids one in
-// flight, which it says in no answer. What comes behind that has the wrong sequence.
-func (p *publisher) cause(err error) error {
-	forbidden := p.NC.LastError()
-	if !errors.Is(forbidden, nats.ErrPermissionViolation) {
-		return err
-	}
-	for n := p.flight.head; n < p.flight.sent; n++ {
-		if strings.Contains(forbidden.Error(), strconv.Quote(p.flight.at(n).Subject())) {
-			return forbidden
-		}
-	}
-	return err
 }
 
 // refusal is what keeps an answer from being an acknowledgement.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgbridge/pgbridge/bridge/internal/event"
 	"github.com/pgbridge/pgbridge/bridge/internal/wal"
+	"github.com/pgbridge/pgbridge/internal/api"
 	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
@@ -25,6 +26,7 @@ func (p *publisher) publish(ctx context.Context, batches <-chan []wal.Event) err
 	}
 	defer sub.Unsubscribe()
 	p.reconnects, p.progress = p.NC.Stats().Reconnects, time.Now()
+	p.forbidden.last = p.NC.LastError()
 	p.retry = wait.Retry{Backoff: wait.Backoff{First: 100 * time.Millisecond, Max: 2 * time.Second}}
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
@@ -47,6 +49,9 @@ func (p *publisher) publish(ctx context.Context, batches <-chan []wal.Event) err
 			p.confirmation.pass(now)
 			p.tellOldest()
 			p.tellUnsent(now)
+			if p.doubt == nil {
+				p.doubt = p.violation()
+			}
 		case m := <-p.acks:
 			p.acknowledge(m)
 		case <-p.keptMore:
@@ -66,7 +71,7 @@ func (p *publisher) look(ctx context.Context) error {
 	case p.NC.Stats().Reconnects != p.reconnects:
 		p.doubt = errLink
 	case p.flight.unacknowledged() && time.Since(p.progress) > ackTimeout:
-		p.doubt = p.cause(fmt.Errorf("no acknowledgement from stream %s within %s", p.log.config.Name, ackTimeout))
+		p.doubt = fmt.Errorf("no acknowledgement from stream %s within %s", p.log.config.Name, ackTimeout)
 	}
 	if p.doubt == nil {
 		return nil
@@ -174,7 +179,7 @@ func (p *publisher) send(number uint64) error {
 	p.Encoder.Set(event.HeaderLastSeq, strconv.FormatUint(p.sequence(number)-1, 10))
 	m.Reply = p.reply(number)
 	if it.Kind == event.KindEvent && !p.fits(m, it) {
-		p.giveUp(it)
+		p.giveUp(it, api.ReasonOverflow)
 		return p.send(number)
 	}
 	if !p.flight.unacknowledged() {
@@ -182,7 +187,7 @@ func (p *publisher) send(number uint64) error {
 	}
 	err := p.NC.PublishMsg(m)
 	if errors.Is(err, nats.ErrMaxPayload) && it.Kind == event.KindEvent {
-		p.giveUp(it)
+		p.giveUp(it, api.ReasonOverflow)
 		return p.send(number)
 	}
 	if err == nil {

@@ -62,7 +62,7 @@ func (p *publisher) message(e *wal.Event) {
 	it.Counters.Received.Add(1)
 	header, payload, err := decode(e.Prefix, e.Content)
 	if e.Skipped() || err != nil {
-		it = p.gapOfOne(it)
+		it = p.gapOfOne(it, api.ReasonOverflow)
 	} else {
 		it.Payload, it.Origin.Header = string(payload), header
 	}
@@ -81,22 +81,22 @@ func (p *publisher) fits(m *nats.Msg, it *flying) bool {
 	return headers <= stream.MaxHeaderBytes && (p.largest <= 0 || headers+len(m.Data) <= p.largest)
 }
 
-// giveUp puts a gap in the place of an event in the flight that no message holds.
-func (p *publisher) giveUp(it *flying) {
+// giveUp puts a gap in the place of an event in the flight that cannot be stored.
+func (p *publisher) giveUp(it *flying, reason api.Reason) {
 	p.flight.bytes -= it.Size()
-	*it = p.gapOfOne(*it)
+	*it = p.gapOfOne(*it, reason)
 	p.flight.bytes += it.Size()
 }
 
-// gapOfOne is the gap that takes the place of an event which no message holds.
-func (p *publisher) gapOfOne(it flying) flying {
-	one := event.Loss{Reason: api.ReasonOverflow, Since: it.Origin.Committed.Add(-time.Microsecond), Dropped: 1}
+// gapOfOne is the gap that takes the place of an event which cannot be stored.
+func (p *publisher) gapOfOne(it flying, reason api.Reason) flying {
+	one := event.Loss{Reason: reason, Since: it.Origin.Committed.Add(-time.Microsecond), Dropped: 1}
 	g := one.Gap(it.Route.Channel, it.Origin.Committed)
 	it.Kind, it.Gap, it.Payload = event.KindGap, &g, ""
 	it.position.hash = gapHash(it.Route.Channel)
 	it.id = it.position.id()
 	it.Counters.Dropped.Add(1)
-	p.unsent++
+	p.unsent[reason]++
 	it.Counters.Gap(it.Gap)
 	return it
 }

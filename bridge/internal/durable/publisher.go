@@ -71,6 +71,7 @@ type publisher struct {
 	first      uint64
 	lastID     string // of the last message known to be stored
 	largest    int    // bytes of a message that the stream takes; not above zero: no limit
+	forbidden  forbidden
 	acks       chan *nats.Msg
 	inbox      string
 	run        uint64 // counts synchronisations
@@ -81,7 +82,7 @@ type publisher struct {
 
 	opened     time.Time // when PostgreSQL began to read the log for this session
 	began      bool
-	unsent     int // events that became gaps since they were told of
+	unsent     map[api.Reason]int // events that became gaps since they were told of
 	toldUnsent time.Time
 	stored     atomic.Pointer[row] // newest; nil: nothing in this session
 	announced  wait.Signal         // raised when a gap is stored
@@ -118,6 +119,9 @@ func (p *publisher) sync(ctx context.Context) error {
 		return errMoved
 	}
 	p.advance(p.first + count)
+	if reconnects != p.reconnects { // another connection may have other permissions
+		p.forbidden.clear()
+	}
 	p.base, p.first, p.reconnects, p.doubt, p.progress = t.last, p.flight.head, reconnects, nil, time.Now()
 	p.run++
 	p.flight.rewind()
@@ -141,6 +145,7 @@ func (p *publisher) advance(to uint64) {
 		confirm = max(confirm, last.confirm)
 		p.lastID = last.id
 		if last.Kind == event.KindEvent {
+			p.forbidden.stored(&last)
 			last.Counters.Deliver(last.Received, now)
 			p.Latency.Observe(now.Sub(last.Received).Seconds())
 			p.trace(&last, now)

@@ -223,7 +223,7 @@ func (s *session) publisher(ctx context.Context, reader *wal.Reader) (*publisher
 	}
 	p := &publisher{
 		Feed: s.Feed, routes: s.chosen, system: &s.system, log: s.log,
-		opened: time.Now(), created: t.created, announced: wait.NewSignal(), keptMore: wait.NewSignal(), base: t.last, largest: t.largest, until: plan.until, covers: plan.covers,
+		opened: time.Now(), created: t.created, unsent: make(map[api.Reason]int), announced: wait.NewSignal(), keptMore: wait.NewSignal(), base: t.last, largest: t.largest, until: plan.until, covers: plan.covers,
 		confirmation: confirmation{delay: s.ConfirmDelay, confirm: reader.Confirm},
 	}
 	if t.sequence == t.last {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/pgbridge/pgbridge/internal/api"
 )
 
 // tellBegin logs how long it took until something new came. A slot begins before
@@ -21,9 +23,15 @@ func (p *publisher) tellBegin() {
 const tellUnsentEvery = time.Minute
 
 func (p *publisher) tellUnsent(now time.Time) {
-	if p.unsent == 0 || now.Sub(p.toldUnsent) < tellUnsentEvery {
+	if len(p.unsent) == 0 || now.Sub(p.toldUnsent) < tellUnsentEvery {
 		return
 	}
-	p.Log.Warn("event is too large or malformed, announced as a gap", zap.Int("events", p.unsent))
-	p.unsent, p.toldUnsent = 0, now
+	if n := p.unsent[api.ReasonOverflow]; n > 0 {
+		p.Log.Warn("event is too large or malformed, announced as a gap", zap.Int("events", n))
+	}
+	if n := p.unsent[api.ReasonNATSUnavailable]; n > 0 {
+		p.Log.Warn("event has chosen a subject that NATS refuses, announced as a gap", zap.Int("events", n), zap.NamedError("reason", p.forbidden.why))
+	}
+	clear(p.unsent)
+	p.toldUnsent = now
 }

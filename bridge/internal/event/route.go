@@ -86,6 +86,9 @@ func (r *Route) compileSubject(o RouteOptions, prefix string) error {
 	return nil
 }
 
+// Chosen reports whether whoever writes an event chooses its subject, within a template.
+func (r *Route) Chosen() bool { return r.fixed == "" }
+
 // Pattern is the subject of the channel's events, with a * for each token that
 // a payload decides.
 func (r *Route) Pattern() string { return r.template.pattern() }
