@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -71,4 +72,38 @@ func (p *publisher) refusal(m *nats.Msg, number uint64) error {
 		return errMoved
 	}
 	return nil
+}
+
+// violation looks for NATS's word against the subject of a message in flight, which it
+// says in no answer: what comes behind such a message has the wrong sequence. It is nil
+// where there is none that is new.
+func (p *publisher) violation() error {
+	err := p.NC.LastError()
+	if err == p.forbidden.last || !errors.Is(err, nats.ErrPermissionViolation) {
+		return nil
+	}
+	p.forbidden.last = err
+	for n := p.flight.head; n < p.flight.sent; n++ {
+		if it := p.flight.at(n); strings.HasSuffix(err.Error(), "Publish to "+strconv.Quote(it.Subject())) {
+			p.forbid(it, err)
+			return err
+		}
+	}
+	return nil
+}
+
+// forbid takes NATS's refusal of the subject of a message. Where whoever wrote the event
+// has chosen the subject, and it goes on to be refused, a gap takes the event's place: he
+// could stop all durable channels otherwise. Subjects that the configuration chooses are
+// the operator's, and what is on them waits.
+func (p *publisher) forbid(it *flying, err error) {
+	if it.Kind != event.KindEvent || !it.Route.Chosen() {
+		return
+	}
+	if !p.forbidden.enough(it) {
+		return
+	}
+	p.forbidden.why = err
+	p.giveUp(it, api.ReasonNATSUnavailable)
+	p.retry.Soon(time.Nanosecond)
 }
