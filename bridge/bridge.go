@@ -214,6 +214,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 	group.Go(func() error { return b.control.Follow(ctx) })
 	group.Go(func() error { return b.control.WatchMarkers(ctx, b.listener.Paused) })
 	group.Go(func() error { return b.service.Run(ctx) })
+	group.Go(func() error { return failWhenClosed(ctx, b.config.Events, finished) })
 	return group.Wait()
 }
 

@@ -99,7 +99,7 @@ func (e *endpoint) subscribe(ctx context.Context, q *queue) error {
 		return e.unless(ctx, err)
 	case <-ended:
 		if e.nc.IsClosed() {
-			return fmt.Errorf("receive %s: %w", e.Subject, nats.ErrConnectionClosed)
+			return fmt.Errorf("receive %s: %w", e.Subject, errors.Join(nats.ErrConnectionClosed, e.nc.LastError()))
 		}
 		return e.unless(ctx, fmt.Errorf("receive %s: %w", e.Subject, nats.ErrBadSubscription))
 	}

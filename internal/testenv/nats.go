@@ -97,6 +97,16 @@ func (n *NATSServer) Start(t testing.TB) {
 	}
 }
 
+// Reload has the running server take options that were changed, as a signal has it read its
+// file again.
+func (n *NATSServer) Reload(t testing.TB, change func(*server.Options)) {
+	t.Helper()
+	change(n.options)
+	if err := n.running.ReloadOptions(n.options.Clone()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Connect opens a connection that ends with the test.
 func (n *NATSServer) Connect(t testing.TB, opts ...nats.Option) *nats.Conn {
 	t.Helper()
