@@ -21,8 +21,16 @@ type Place struct {
 // Server is what replicas compare: a copy of a cluster has the same database.
 func (p Place) Server() string { return p.Database + "@" + p.Instance }
 
+// Seconds and SecondsAsText around a timestamp are an expression for it that is written
+// alike in all sessions. How many digits a float8 gets is a setting of each, and a database
+// may have one of its own.
+const (
+	Seconds       = `pg_catalog.trim_scale(EXTRACT(epoch FROM `
+	SecondsAsText = `)::pg_catalog.numeric)::pg_catalog.text`
+)
+
 // InstanceSQL is an expression for [Place.Instance].
-const InstanceSQL = `pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text`
+const InstanceSQL = Seconds + `pg_catalog.pg_postmaster_start_time()` + SecondsAsText
 
 const (
 	databaseSQL = `SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text OPERATOR(pg_catalog.||) '/' OPERATOR(pg_catalog.||) pg_catalog.current_database()::pg_catalog.text`

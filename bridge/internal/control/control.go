@@ -140,7 +140,7 @@ type backend struct {
 }
 
 // beganSQL is an expression for it, of a row a of pg_stat_activity.
-const beganSQL = `pg_catalog.date_part('epoch', a.backend_start)::pg_catalog.text`
+const beganSQL = postgres.Seconds + `a.backend_start` + postgres.SecondsAsText
 
 // place is where a session is.
 type place struct {

@@ -17,7 +17,7 @@ import (
 // refuses those that it does not know.
 const prepareSQL = `SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
 	pg_catalog.set_config('client_encoding', 'SQL_ASCII', false), pg_catalog.getdatabaseencoding(),
-	pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time())::pg_catalog.text, (` + postgres.LastingSQL + `)`
+	` + postgres.InstanceSQL + `, (` + postgres.LastingSQL + `)`
 
 // prepare sets the session up.
 func (c *connection) prepare() error {
