@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +32,8 @@ type Subscription struct {
 	messages chan *nats.Msg
 	subs     []*nats.Subscription
 	status   chan nats.Status
+	look     *time.Ticker // at what NATS has said
+	said     error        // what it has said last
 
 	reconnects uint64 // that were told
 	dropped    int64
@@ -38,6 +42,7 @@ type Subscription struct {
 const (
 	defaultBuffer = 64 << 10
 	flushLimit    = 10 * time.Second
+	lookAt        = time.Second // how often it is asked what NATS has said
 )
 
 // Subscribe returns when the server has the subscription, so that what is
@@ -49,6 +54,7 @@ func (c *Client) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscripti
 	s := &Subscription{
 		client: c, reader: newEvents(c.options.Prefix), messages: make(chan *nats.Msg, o.Buffer),
 		status: c.nc.StatusChanged(nats.CONNECTED, nats.CLOSED), reconnects: c.nc.Stats().Reconnects,
+		look: time.NewTicker(lookAt),
 	}
 	before := c.nc.LastError()
 	for _, subject := range s.reader.subjects(o.Channels, o.Subjects) {
@@ -66,10 +72,12 @@ func (c *Client) Subscribe(ctx context.Context, o SubscribeOptions) (*Subscripti
 		return nil, fmt.Errorf("subscribe: %w", errors.Join(err, context.Cause(ctx)))
 	}
 	// A refusal came before the answer to the flush.
-	if err := c.nc.LastError(); err != before && errors.Is(err, nats.ErrPermissionViolation) {
+	err := c.nc.LastError()
+	if err != before && (errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrMaxSubscriptionsExceeded)) {
 		s.Close()
 		return nil, fmt.Errorf("subscribe: %w", err)
 	}
+	s.said = err
 	return s, nil
 }
 
@@ -79,10 +87,11 @@ func (s *Subscription) Close() {
 		_ = sub.Unsubscribe() // it ends with the connection, or now
 	}
 	s.client.nc.RemoveStatusListener(s.status)
+	s.look.Stop()
 }
 
-// Events yields what arrives, in its order, until ctx has ended or the
-// connection was closed: then comes the error, the last thing there is. A gap
+// Events yields what arrives, in its order, until ctx has ended, the connection was closed
+// or NATS has taken away the permission: then comes the error, the last thing there is. A gap
 // stands before every event that came after the loss, also where this client
 // lost its connection or was too slow; such a gap is about every channel and has
 // none. An error that comes with an event is about that message alone.
@@ -119,9 +128,27 @@ func (s *Subscription) next(ctx context.Context) (*nats.Msg, error) {
 			return nil, nats.ErrConnectionClosed
 		}
 		return nil, nil
+	case <-s.look.C:
+		return nil, s.forbidden()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// forbidden is NATS's word that one of the subjects may not be heard any more. It says that
+// to the connection alone, which stays, and hears nothing more of the subject.
+func (s *Subscription) forbidden() error {
+	said := s.client.nc.LastError()
+	if said == s.said || !errors.Is(said, nats.ErrPermissionViolation) {
+		return nil
+	}
+	s.said = said
+	for _, sub := range s.subs {
+		if strings.Contains(said.Error(), "Subscription to "+strconv.Quote(sub.Subject)) {
+			return fmt.Errorf("subscribe: %w", said)
+		}
+	}
+	return nil
 }
 
 // losses are those that were not told. nats.go counts a reconnect before it

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -191,4 +192,43 @@ func TestConsume(t *testing.T) {
 	now := receive(t, k.Events(w.ctx()))
 	w.SQL("SELECT pg_notify('orders', 'four')")
 	now.payload("four")
+}
+
+// NATS says to the connection alone that a subscription may be no more, and the connection
+// stays: a subscriber is not left to wait for events that cannot come.
+func TestSubscriptionIsTakenAway(t *testing.T) {
+	t.Parallel()
+	user := func(subjects ...string) []*server.User {
+		return []*server.User{{Username: "reader", Password: "x", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: subjects}}}}
+	}
+	bus := testenv.NATS(t, func(o *server.Options) { o.Users = user("pgbridge.>") })
+	c, err := client.New(bus.Connect(t, nats.UserInfo("reader", "x"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	sub, err := c.Subscribe(ctx, client.SubscribeOptions{Channels: []string{"orders"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	bus.Reload(t, func(o *server.Options) { o.Users = user("pgbridge.gap.>") })
+	for _, err = range sub.Events(ctx) {
+	}
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Errorf("the events end with %v, want what NATS says", err)
+	}
+}
+
+func TestSubscribeWithoutRoom(t *testing.T) {
+	t.Parallel()
+	bus := testenv.NATS(t, func(o *server.Options) { o.MaxSubs = 1 })
+	c, err := client.New(bus.Connect(t, nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})), client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Subscribe(t.Context(), client.SubscribeOptions{}); !errors.Is(err, nats.ErrMaxSubscriptionsExceeded) {
+		t.Errorf("Subscribe() = %v, want that there may be no more", err)
+	}
 }
