@@ -32,6 +32,7 @@ type host struct {
 	// settling are the private endpoints' ways of waiting until what they have
 	// received was looked at.
 	settling []func(context.Context) error
+	full     full
 }
 
 func newHost(nc *nats.Conn, config Config) *host {
@@ -39,6 +40,13 @@ func newHost(nc *nats.Conn, config Config) *host {
 		config: config, nc: nc, retry: resubscribeAfter, waiting: api.MaxWaiting, metrics: newMetrics(),
 		readers: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}
+}
+
+func (h *host) connections() []*nats.Conn {
+	if h.config.Lasting == h.nc {
+		return []*nats.Conn{h.nc}
+	}
+	return []*nats.Conn{h.nc, h.config.Lasting}
 }
 
 // maxReplyBytes is how long a reply subject may be. A chunk is published to it with a

@@ -90,6 +90,25 @@ func TestStopGraceRunsOut(t *testing.T) {
 	}
 }
 
+// NATS says only to the connection that it may have no more subscriptions, and not which one
+// it has refused.
+func TestNoMoreSubscriptions(t *testing.T) {
+	t.Parallel()
+	for few, want := range map[int]int{5: 1, 50: 0} {
+		r := newRig(t, Endpoint{Name: "echo", Subject: "echo", Handler: Each(echo)})
+		again := restart(t, r.server, &server.Options{MaxSubs: few})
+		waitUntil(t, "the service is back, and says what it lacks", func() bool {
+			problems := r.Problems()
+			return r.nc.IsConnected() && len(problems) == want && (want == 0 || strings.Contains(problems[0], "may have no more"))
+		})
+		restart(t, again, &server.Options{})
+		waitUntil(t, "all is well again", func() bool {
+			msg, err := r.client.Request("echo", []byte("x"), pollTimeout)
+			return err == nil && string(msg.Data) == "x" && len(r.Problems()) == 0
+		})
+	}
+}
+
 func TestReconnect(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, Endpoint{Name: "echo", Subject: "echo", Handler: Each(echo)})

@@ -41,13 +41,6 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-func (s *Service) connections() []*nats.Conn {
-	if s.config.Lasting == s.nc {
-		return []*nats.Conn{s.nc}
-	}
-	return []*nats.Conn{s.nc, s.config.Lasting}
-}
-
 // hearErrors tells the endpoints of the errors that NATS reports, after whoever
 // else wants to know of them.
 func (s *Service) hearErrors() {
@@ -57,6 +50,7 @@ func (s *Service) hearErrors() {
 			if others != nil {
 				others(nc, sub, err)
 			}
+			s.full.hear(nc, err)
 			for _, e := range s.endpoints {
 				if e.nc == nc {
 					e.hear(sub, err)

@@ -95,13 +95,18 @@ func (s *Service) Handle(config Endpoint) error {
 }
 
 // Problems says why the service does not, or not yet, receive every request,
-// one line for each endpoint concerned. Empty means that NATS confirmed all
+// one line for each endpoint or connection concerned. Empty means that NATS confirmed all
 // subscriptions. A lost connection is not a problem of the service's own.
 func (s *Service) Problems() []string {
 	var problems []string
 	for _, e := range s.endpoints {
 		if p := e.problem.Load(); p != nil && !e.ForOperators {
 			problems = append(problems, *p)
+		}
+	}
+	for _, nc := range s.connections() {
+		if p := s.full.problem(nc); p != "" {
+			problems = append(problems, p)
 		}
 	}
 	return problems
