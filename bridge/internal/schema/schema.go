@@ -18,7 +18,7 @@ import (
 
 const (
 	// Version is that of the schema which SQL makes.
-	Version = 10
+	Version = 11
 	// Needed is the oldest version that durable channels work with. What later ones have
 	// more is of the functions alone.
 	Needed = 2

@@ -8,7 +8,7 @@
 GRANT USAGE ON SCHEMA pgbridge TO PUBLIC;
 
 CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 10';
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 11';
 COMMENT ON FUNCTION pgbridge.durable_version() IS 'Version of what durable channels need';
 
 -- pgbridge:limit
@@ -319,3 +319,20 @@ BEGIN
 END
 $pgbridge$;
 COMMENT ON FUNCTION pgbridge.unwatch(regclass, text) IS 'Ends what watch began';
+
+-- Where functions are nobody's but their owner's by default, no other role could write to a
+-- table that is watched. What the owner has given to some role is left at that.
+DO $pgbridge$
+DECLARE
+    made regprocedure;
+BEGIN
+    FOR made IN
+        SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'pgbridge' AND p.proname IN ('durable_version', 'payload_limit', 'refuse', 'refuse_headers', 'notify',
+                'bytes_of', 'row_json', 'keys_of', 'stored_of', 'watched', 'watch', 'unwatch')
+            AND p.proacl IS NOT NULL AND NOT EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee <> p.proowner)
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', made);
+    END LOOP;
+END
+$pgbridge$;

@@ -437,8 +437,26 @@ func TestMigrateBringsAnOlderSchemaUpToDate(t *testing.T) {
 		INSERT INTO pgbridge.position (prefix, stream_created, last_sequence, id, committed_at, channels) VALUES ('p', 'then', 1, 'id', now(), '{a}');
 		CREATE OR REPLACE FUNCTION pgbridge.durable_version() RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 1'`)
 	migrate(t, url, 0)
-	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 10" {
+	if got := testenv.Value[string](t, url, "SELECT prefix || ' ' || terms::text || ' ' || pgbridge.durable_version() FROM pgbridge.position"); got != "p {} 11" {
 		t.Errorf("after migrate there is %q", got)
+	}
+}
+
+// Everybody may send, and write to a table that is watched, also where functions are
+// nobody's by default. What the owner has given to some role is left at that.
+func TestFunctionsAreEverybodys(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t).NewDatabase(t)
+	role := testenv.Value[string](t, url, "SELECT 'writer_' || current_database()")
+	testenv.Exec(t, url, "CREATE ROLE "+role+"; ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+	t.Cleanup(func() { testenv.Exec(t, url, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	migrate(t, url, 0)
+	const write = "INSERT INTO watched VALUES (1, repeat('x', 2000000)); SELECT pgbridge.notify('a', 'p', '{\"h\": \"1\"}'), pgbridge.notify('a', '\\x00'::bytea); RESET ROLE"
+	testenv.Exec(t, url, "CREATE TABLE watched (id int PRIMARY KEY, t text); GRANT ALL ON watched TO "+role+"; SELECT pgbridge.watch('watched', 'a'); SET ROLE "+role+"; "+write)
+	testenv.Exec(t, url, "REVOKE EXECUTE ON FUNCTION pgbridge.watch FROM PUBLIC; GRANT EXECUTE ON FUNCTION pgbridge.watch TO "+role)
+	migrate(t, url, 5000)
+	if testenv.Value[bool](t, url, "SELECT has_function_privilege('pg_monitor', 'pgbridge.watch(regclass, text)', 'EXECUTE')") {
+		t.Error("what was one role's is everybody's again")
 	}
 }
 
