@@ -64,13 +64,18 @@ func keepsEvents(have jetstream.StreamConfig) error {
 	return nil
 }
 
-// isWorkQueue says why a stream is no queue of jobs, or forgets some before they are done.
+// isWorkQueue says why a stream is no queue of jobs, forgets some before they are done, or
+// lets whoever may leave one do more than that.
 func isWorkQueue(have jetstream.StreamConfig) error {
 	switch {
 	case have.Retention != jetstream.WorkQueuePolicy:
 		return fmt.Errorf("its retention is %s, jobs need a work queue", strings.ToLower(have.Retention.String()))
 	case have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0 || have.MaxMsgsPerSubject > 0):
 		return errors.New("its discard is old, and it has a limit: new jobs would put out others that are not done; set it to new")
+	case have.AllowRollup:
+		return errors.New("allow_rollup_hdrs is set: whoever leaves a job could remove all others")
+	case have.AllowMsgSchedules:
+		return errors.New("allow_msg_schedules is set: whoever leaves a job could leave others, and remove those that wait")
 	}
 	return nil
 }

@@ -191,6 +191,8 @@ func TestWhatCannotServeIsSaid(t *testing.T) {
 		{"another's", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{prefixKey: "two"} }, func(n *Need) { n.Prefix = "one" }, "belongs to the prefix \"two\""},
 		{"small", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 }, func(n *Need) { n.Kind = Events }, "at least 65536"},
 		{"no work queue", func(*jetstream.StreamConfig) {}, func(n *Need) { n.Kind = Jobs }, "jobs need a work queue"},
+		{"queue that senders empty", func(c *jetstream.StreamConfig) { c.Retention, c.AllowRollup = jetstream.WorkQueuePolicy, true }, func(n *Need) { n.Kind = Jobs }, "allow_rollup_hdrs is set"},
+		{"queue with schedules", func(c *jetstream.StreamConfig) { c.Retention, c.AllowMsgSchedules = jetstream.WorkQueuePolicy, true }, func(n *Need) { n.Kind = Jobs }, "allow_msg_schedules is set"},
 		{"queue that forgets", func(c *jetstream.StreamConfig) { c.Retention, c.MaxBytes = jetstream.WorkQueuePolicy, 1<<20 }, func(n *Need) { n.Kind = Jobs }, "discard is old"},
 		{"consumed", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, func(n *Need) { n.Kind = Durable }, "retention is not limits"},
 		{"full by subject", func(c *jetstream.StreamConfig) {
