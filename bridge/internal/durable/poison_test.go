@@ -27,6 +27,7 @@ type poison struct {
 	server   string
 	mark     []byte
 	failed   atomic.Int64
+	starts   atomic.Int64 // so many times to be refused yet, as by a server that cannot load its plugin
 }
 
 // newPoison returns the server's URL through the stand-in, which ends with the test.
@@ -122,17 +123,46 @@ func (p *poison) pass(client io.Writer, server io.Reader) error {
 		if _, err := io.ReadFull(server, body); err != nil {
 			return err
 		}
-		if head[0] == 'd' && bytes.Contains(body, p.mark) {
+		switch {
+		case head[0] == 'd' && bytes.Contains(body, p.mark):
 			p.failed.Add(1)
-			refusal, err := (&pgproto3.ErrorResponse{Severity: "ERROR", Code: "XX000", Message: "invalid memory alloc request size 1073741824"}).Encode(nil)
-			if err == nil {
-				_, err = client.Write(refusal)
-			}
-			return err
+			return refuse(client, "XX000", "invalid memory alloc request size 1073741824")
+		case head[0] == 'W' && p.starts.Add(-1) >= 0:
+			return refuse(client, "58P01", `could not load library "pgoutput.so": undefined symbol`)
 		}
 		if _, err := client.Write(append(head[:5:5], body...)); err != nil {
 			return err
 		}
+	}
+}
+
+func refuse(client io.Writer, state, message string) error {
+	refusal, err := (&pgproto3.ErrorResponse{Severity: "ERROR", Code: state, Message: message}).Encode(nil)
+	if err == nil {
+		_, err = client.Write(refusal)
+	}
+	return err
+}
+
+// A server that cannot begin to read any slot, as while its packages are being replaced,
+// has not lost this one.
+func TestServerThatCannotBegin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, dedicated(t), testenv.NATS(t).URL())
+	far := *w
+	var between *poison
+	between, far.url = newPoison(t, w.url, "nothing of the kind")
+	first := far.run([]string{"a"})
+	w.begun(1)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	between.starts.Store(givenUpAfter + 1)
+	w.exec("SELECT pgbridge.notify('a', 'meanwhile')")
+	far.run([]string{"a"})
+	all := w.await("meanwhile")
+	if got, want := gaps(all), []string{"a started"}; !slices.Equal(got, want) {
+		t.Errorf("gaps %q, want %q", got, want)
 	}
 }
 

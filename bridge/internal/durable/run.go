@@ -44,8 +44,7 @@ func (f *Feed) session(ctx context.Context, proved func()) error {
 		return err
 	}
 	reader, err := s.start(ctx)
-	if err != nil {
-		f.count(err, s.confirmed, 0)
+	if err != nil { // nothing of the slot was read yet: another one would fail likewise
 		return err
 	}
 	defer reader.Close()
