@@ -1,7 +1,9 @@
 package harvest
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -85,6 +87,10 @@ func (c *Core) back(*nats.Conn) {
 }
 
 func (c *Core) fault(_ *nats.Conn, _ *nats.Subscription, err error) {
+	var network *net.OpError
+	if errors.As(err, &network) { // an attempt to come back failed, and that it is away is noted
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.faults = append(c.faults, err)
