@@ -389,6 +389,13 @@ func TestSecretsAreInNoFault(t *testing.T) {
 		least + "nats: {embedded: true, url: 'nats://u:" + secret + "@127.0.0.1:x'}\n",
 		least + "nats: {password: " + secret + "}\n",
 		least + "nats: {token: " + secret + ", password: [" + secret + "], user: u}\n",
+		least + "sql: 'postgres://app:" + secret + "@db/app'\n",
+		least + "jobs: 'host=db password=" + secret + "'\n",
+		least + "http: 'nats://u:" + secret + "@db'\n",
+		least + "requests: {bytes: 'nats://" + secret + "@db'}\n",
+		least + "nats: {password: *" + secret + "}\n",
+		least + "nats: {password: !!int " + secret + "}\n",
+		least + "nats: {password: &" + secret + " [*" + secret + "]}\n",
 	}
 	for _, content := range contents {
 		_, err := Sources{File: configFile(t, content)}.Load()

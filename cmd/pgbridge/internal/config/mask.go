@@ -16,6 +16,14 @@ func maskAll(s string) string {
 	return mask
 }
 
+// maskValue masks what a value of any setting holds that was meant for another one.
+func maskValue(s string) string {
+	if strings.Contains(s, "://") && !strings.HasPrefix(s, "postgres") {
+		return MaskURLs(s)
+	}
+	return MaskConnString(s)
+}
+
 // MaskURLs masks passwords and tokens in a list of NATS URLs.
 func MaskURLs(list string) string {
 	urls := strings.Split(list, ",")

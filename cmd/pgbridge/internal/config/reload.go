@@ -77,7 +77,7 @@ func (r *Reloader) read() ([]byte, bool) {
 	if r.sources.File == "" {
 		return nil, false
 	}
-	data, err := readFile(r.sources.File)
+	data, err := readAgain(r.sources.File)
 	return slices.Clip(data), err == nil
 }
 

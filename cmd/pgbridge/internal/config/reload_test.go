@@ -218,3 +218,27 @@ func wantApplied(t *testing.T, applied <-chan int, want int) {
 		t.Fatalf("nothing was applied, want %d channels", want)
 	}
 }
+
+// A pipe in the place of the file, which nobody writes to, holds up neither later reloads
+// nor the end of the process.
+func TestReloadBehindAPipe(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, configFile(t, oneChannel))
+	if err := os.Remove(r.path); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(r.path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.polls(2)
+	r.reload()
+	if r.logs.FilterMessage("configuration not reloaded").Len() != 1 {
+		t.Errorf("the log has %v", r.logs.All())
+	}
+	if err := os.Remove(r.path); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, r.path, twoChannels)
+	r.polls(2)
+	r.want(t, "behind the pipe", "a", "b")
+}

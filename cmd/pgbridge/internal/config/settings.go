@@ -223,7 +223,7 @@ func parseBool(t string) (bool, error) {
 	case "false", "no", "off", "0":
 		return false, nil
 	}
-	return false, fmt.Errorf("%q: want true or false", t)
+	return false, fmt.Errorf("%q: want true or false", maskValue(t))
 }
 
 func number(key string, p *int) setting {
@@ -231,7 +231,7 @@ func number(key string, p *int) setting {
 		func(t string) error {
 			n, err := strconv.Atoi(t)
 			if err != nil {
-				return fmt.Errorf("%q: want a whole number", t)
+				return fmt.Errorf("%q: want a whole number", maskValue(t))
 			}
 			*p = n
 			return nil
@@ -245,7 +245,7 @@ func fraction(key string, p *float64) setting {
 		func(t string) error {
 			f, err := strconv.ParseFloat(t, 64)
 			if err != nil || math.IsNaN(f) {
-				return fmt.Errorf("%q: want a number such as 0.9", t)
+				return fmt.Errorf("%q: want a number such as 0.9", maskValue(t))
 			}
 			*p = f
 			return nil
@@ -259,7 +259,7 @@ func duration(key string, p *time.Duration) setting {
 		func(t string) error {
 			d, err := time.ParseDuration(t)
 			if err != nil {
-				return fmt.Errorf("%q: want a duration such as 500ms, 30s, 2m or 72h", t)
+				return fmt.Errorf("%q: want a duration such as 500ms, 30s, 2m or 72h", maskValue(t))
 			}
 			*p = d
 			return nil

@@ -38,5 +38,5 @@ func parseSize(t string) (int, error) {
 		}
 		return int(n * u.bytes), nil
 	}
-	return 0, fmt.Errorf("%q: want a size such as 32MiB, 64KiB or 1048576", t)
+	return 0, fmt.Errorf("%q: want a size such as 32MiB, 64KiB or 1048576", maskValue(t))
 }

@@ -149,7 +149,7 @@ func oneOf(value string, allowed ...string) error {
 		return nil
 	}
 	names := slices.DeleteFunc(allowed, func(s string) bool { return s == "" })
-	return fmt.Errorf("%q: want %s", value, strings.Join(names, " or "))
+	return fmt.Errorf("%q: want %s", maskValue(value), strings.Join(names, " or "))
 }
 
 // validateConsole finds what the console could not be reached by.
@@ -159,7 +159,7 @@ func (c *Config) validateConsole(add func(string, error)) {
 	}
 	for _, host := range c.Console.Hosts {
 		if strings.ContainsAny(host, ":/*@ \t") {
-			add("console.hosts", fmt.Errorf("%q: want the name of a host, without a port", host))
+			add("console.hosts", fmt.Errorf("%q: want the name of a host, without a port", maskValue(host)))
 		}
 	}
 }
@@ -173,7 +173,7 @@ func validateHTTP(address string) error {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil {
-		return fmt.Errorf("%q: want an address such as 127.0.0.1:8080 or :8080, or off", address)
+		return fmt.Errorf("%q: want an address such as 127.0.0.1:8080 or :8080, or off", maskValue(address))
 	}
 	return nil
 }
@@ -185,12 +185,12 @@ func validatePprof(address string) error {
 	if ip := net.ParseIP(host); err == nil && (host == "localhost" || ip != nil && ip.IsLoopback()) {
 		return nil
 	}
-	return fmt.Errorf("profiles are served on a loopback address only, and http is %q: want one such as 127.0.0.1:8080", address)
+	return fmt.Errorf("profiles are served on a loopback address only, and http is %q: want one such as 127.0.0.1:8080", maskValue(address))
 }
 
 func validateReplyPrefix(token string) error {
 	if token == "" || strings.ContainsAny(token, ".*> \t\r\n") {
-		return fmt.Errorf("%q: want one subject token such as _INBOX", token)
+		return fmt.Errorf("%q: want one subject token such as _INBOX", maskValue(token))
 	}
 	return nil
 }

@@ -2,11 +2,14 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"go.yaml.in/yaml/v2"
 )
@@ -52,13 +55,31 @@ func (n *node) UnmarshalYAML(unmarshal func(any) error) error {
 	return unmarshal(&n.fields)
 }
 
-// readFile returns the file's bytes, refusing one that cannot be meant.
+// readAgain returns the bytes of a file that may be another one by now than it was: it
+// waits for no pipe's other end.
+func readAgain(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, cmp.Or(err, fs.ErrInvalid)
+	}
+	return readFrom(f, path)
+}
+
+// readFile returns the file's bytes.
 func readFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
 	defer f.Close()
+	return readFrom(f, path)
+}
+
+func readFrom(f *os.File, path string) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read configuration %s: %w", path, err)
@@ -92,7 +113,7 @@ func parseYAML(data []byte) (node, []error) {
 func yamlFaults(data []byte, err error) []error {
 	var several *yaml.TypeError
 	if !errors.As(err, &several) {
-		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		text := hideValue(strings.TrimPrefix(err.Error(), "yaml: "))
 		if line := tabbedLine(data); line > 0 && strings.Contains(text, "found character that cannot start any token") {
 			text += fmt.Sprintf(" (line %d is indented with a tab: YAML wants spaces)", line)
 		}
@@ -103,6 +124,18 @@ func yamlFaults(data []byte, err error) []error {
 		faults = append(faults, errors.New(text))
 	}
 	return faults
+}
+
+// hideValue leaves out what the parser quotes of a value that begins with * or !!, for it
+// may be a password.
+func hideValue(text string) string {
+	for _, quoted := range [][3]string{{"unknown anchor '", "' referenced", " (a value that begins with * wants quotes)"}, {"anchor '", "' value contains itself", ""}, {"cannot decode !!str `", "` as a ", ""}} {
+		if rest, found := strings.CutPrefix(text, quoted[0]); found {
+			_, rest, _ = strings.Cut(rest, quoted[1])
+			return quoted[0] + mask + quoted[1] + rest + quoted[2]
+		}
+	}
+	return text
 }
 
 // tabbedLine is the number of the first line that is indented with a tab.
