@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -149,6 +151,37 @@ func TestDurableSubjectForbiddenForLong(t *testing.T) {
 			t.Errorf("the gap is %s, want one of one event that NATS refused", m.Data())
 		}
 	}
+}
+
+// An account's messages can be traced by what their writers say, and NATS takes none whose
+// trace may not be published where the account wants it. That stops nobody's events.
+func TestDurableTraceForbidden(t *testing.T) {
+	t.Parallel()
+	pg, _ := durableWorld(t)
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	conf := `accounts {APP {jetstream: enabled, msg_trace: {dest: "trace.app", sampling: 100}, users: [
+		{user: bridge, password: bridge, permissions: {publish: {deny: "trace.>"}}}, {user: audience, password: audience}]}}`
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := testenv.NATS(t, func(o *server.Options) {
+		if err := o.ProcessConfigFile(file); err != nil {
+			t.Fatal(err)
+		}
+	})
+	b := launch(t, bridge.Config{ConnString: pg, Events: connect(t, withUser(n.URL(), "bridge")), Durable: bridge.Durable{Stream: bridge.Stream{Create: true}},
+		Channels: map[string]bridge.Channel{"audit": {Durable: true}}}).ready(t)
+	messages := durableMessages(t, withUser(n.URL(), "audience"))
+	nextDurable(t, messages) // the gap at the start
+	testenv.Exec(t, pg, `SELECT pgbridge.notify('audit', 'one')`)
+	testenv.Exec(t, pg, `SELECT pgbridge.notify('audit', 'traced', '{"Traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}')`)
+	testenv.Exec(t, pg, `SELECT pgbridge.notify('audit', 'three')`)
+	for _, want := range []string{"one", "traced", "three"} {
+		if m := nextDurable(t, messages); string(m.Data()) != want {
+			t.Errorf("%s: %s, want %s", m.Subject(), m.Data(), want)
+		}
+	}
+	b.ready(t)
 }
 
 // durableMessages subscribes to the whole stream of durable events.

@@ -89,7 +89,22 @@ func (p *publisher) violation() error {
 			return err
 		}
 	}
+	if !p.forbidden.traces && p.tracedInFlight() { // else it is about others
+		p.forbidden.traces = true
+		p.retry.Soon(time.Nanosecond)
+		return err
+	}
 	return nil
+}
+
+// tracedInFlight reports whether a message may be missing for where its trace was to go.
+func (p *publisher) tracedInFlight() bool {
+	for n := p.flight.head; n < p.flight.sent; n++ {
+		if traced(p.flight.at(n)) {
+			return true
+		}
+	}
+	return false
 }
 
 // forbid takes NATS's refusal of the subject of a message. Where whoever wrote the event

@@ -1,9 +1,11 @@
 package durable
 
 import (
+	"strings"
 	"time"
 
 	"github.com/pgbridge/pgbridge/bridge/internal/event"
+	"github.com/pgbridge/pgbridge/internal/tracing"
 )
 
 // forbiddenFor is how long NATS has to refuse the subject of an event before a gap takes
@@ -15,6 +17,7 @@ type forbidden struct {
 	last   error // NATS's word that was looked at
 	why    error // the last event was given up
 	routes map[*event.Route]*refusal
+	traces bool // where an account's messages are traced to
 }
 
 // refusal is of the events of one channel, whose writers choose the subjects.
@@ -22,6 +25,28 @@ type refusal struct {
 	subject string
 	since   time.Time
 	enough  bool // the next one waits for nothing
+}
+
+// The header that has nats-server trace a message, and what of it keeps it from that
+// (server/msgtrace.go).
+const (
+	traceHeader   = "Nats-Trace-Dest"
+	traceDisabled = "trace disabled"
+)
+
+// traced reports whether nats-server may trace a message: its writer has it belong to a
+// trace. The trace of an account's messages goes to a subject of the account's, with the
+// permissions of whoever publishes them, and without these the message goes nowhere.
+func traced(it *flying) bool {
+	if it.Origin == nil {
+		return false
+	}
+	for name := range it.Origin.Header {
+		if strings.EqualFold(name, tracing.Header) {
+			return true
+		}
+	}
+	return false
 }
 
 // clear forgets all of it.

@@ -177,6 +177,9 @@ func (p *publisher) send(number uint64) error {
 	m := p.Encoder.Encode(&it.Item, it.id)
 	p.Encoder.Set(event.HeaderID, it.id)
 	p.Encoder.Set(event.HeaderLastSeq, strconv.FormatUint(p.sequence(number)-1, 10))
+	if p.forbidden.traces && traced(it) {
+		p.Encoder.Set(traceHeader, traceDisabled)
+	}
 	m.Reply = p.reply(number)
 	if it.Kind == event.KindEvent && !p.fits(m, it) {
 		p.giveUp(it, api.ReasonOverflow)
