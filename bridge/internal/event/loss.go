@@ -25,11 +25,17 @@ func (l *Loss) Merge(later Loss) {
 	}
 }
 
-// Gap ends the loss at a moment of PostgreSQL's clock.
+// Gap ends the loss at a moment of PostgreSQL's clock. Where that is before the loss began,
+// the clock was set back, or another server's is behind: a window from one to the other
+// would be empty, and what is missing can have been committed before the one and after the
+// other.
 func (l *Loss) Gap(channel string, until time.Time) api.Gap {
 	g := api.Gap{Channel: channel, Reason: l.Reason, Until: ceilMicro(until)}
-	if !l.Since.IsZero() {
-		since := l.Since.UTC()
+	switch since := l.Since.UTC(); {
+	case l.Since.IsZero():
+	case since.After(g.Until):
+		g.Until = ceilMicro(since)
+	default:
 		g.Since = &since
 	}
 	if l.Dropped != UnknownCount {

@@ -30,6 +30,21 @@ func TestGapBody(t *testing.T) {
 	}
 }
 
+// PostgreSQL's clock can have been set back during a loss, and the next primary's can be
+// behind: then nothing is known of the time before.
+func TestGapOverAClockThatWentBack(t *testing.T) {
+	t.Parallel()
+	until := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	l := Loss{Reason: api.ReasonReconnected, Since: until.Add(time.Minute), Dropped: UnknownCount}
+	if g := l.Gap("orders", until); g.Since != nil || !g.Until.Equal(l.Since) {
+		t.Errorf("the window is from %v to %s, want null and %s", g.Since, g.Until, l.Since)
+	}
+	l.Since = until
+	if g := l.Gap("orders", until); g.Since == nil || !g.Since.Equal(until) {
+		t.Errorf("the window begins at %v, want %s", g.Since, until)
+	}
+}
+
 func TestMergedLoss(t *testing.T) {
 	t.Parallel()
 	since := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
