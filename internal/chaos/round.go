@@ -231,7 +231,12 @@ func (r *runner) found(number int, findings []verdict.Finding) {
 // keep saves what belongs to a round with findings.
 func (r *runner) keep(number int, events []ledger.Event, core []harvest.Item) {
 	dir := filepath.Join(r.options.keep, fmt.Sprintf("%s-%d-%d", r.options.profile, r.options.seed, number))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	// What is above it holds PostgreSQL's programs, too, which another user runs.
+	err := os.MkdirAll(filepath.Dir(dir), 0o755) //nolint:gosec // as said
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
 		fmt.Fprintln(r.out, "  nothing is kept:", err)
 		return
 	}
