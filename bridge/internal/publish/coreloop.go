@@ -65,7 +65,7 @@ func (p *CorePublisher) publishAll(ctx context.Context, items []event.Item, gene
 			}
 			p.awaitIntent(ctx, it, wanted)
 		}
-		p.verifyEach()
+		p.verifyEach(it.Route)
 		if p.windowBytes >= verifyBytes {
 			p.verify()
 		}

@@ -77,6 +77,7 @@ func (p *CorePublisher) publish(it *event.Item) bool {
 		p.lost.add(it, 1, api.ReasonNATSUnavailable, true)
 		return p.passed(it)
 	}
+	p.verifyEach(it.Route)
 	if len(p.window) == 0 {
 		p.Queue.Expose(true)
 	}
@@ -189,15 +190,16 @@ func (p *CorePublisher) announce(next *event.Route) bool {
 		p.Queue.Hold(it.Size())
 		p.keep(&it)
 		delete(p.lost, r)
-		p.verifyEach()
+		p.verifyEach(r)
+		p.verifyEach(next)
 	}
 	return true
 }
 
-// verifyEach closes the window after each item for a while after a refusal: in a
-// window that holds more, nobody knows which item was refused.
-func (p *CorePublisher) verifyEach() {
-	if !p.careful.IsZero() {
+// verifyEach closes the window before and after each item for a while after a refusal
+// that can have meant its route.
+func (p *CorePublisher) verifyEach(route *event.Route) {
+	if p.isolates(route) {
 		p.verify()
 	}
 }
@@ -247,6 +249,7 @@ func (p *CorePublisher) unbroken() bool { return p.NC.Stats().Reconnects == p.re
 // refused makes the window lost: which of its items was meant is known where it is one.
 func (p *CorePublisher) refused() {
 	p.announceAt = time.Now().Add(announceEvery)
+	p.suspect(p.window)
 	// What goes to a stream is refused on the same connection.
 	if len(p.window) > 1 || quoted(p.last.Error()) != p.window[0].Subject() {
 		p.undelivered(event.UnknownCount, true)

@@ -142,6 +142,7 @@ func TestRefusalCountsExactly(t *testing.T) {
 	gaps := hear(t, n, "pgbridge.gap.>")
 	b := newBench(t, "nats://b:b@"+n.Addr())
 	b.careful = time.Now().Add(carefulFor)
+	b.everyone = b.careful
 	b.lost[b.route] = &unsent{Loss: event.Loss{Reason: api.ReasonNATSUnavailable, Dropped: 5}, stats: b.stats, until: time.Now(), epoch: &event.Epoch{ID: "e"}}
 	b.publishOne(t)
 	b.verify()
@@ -197,6 +198,43 @@ func TestGapComesFirstBehindARefusal(t *testing.T) {
 	b.lostIs(t, 2)
 	if n := b.NC.Stats().OutMsgs - tried; n != 0 {
 		t.Errorf("%d messages were sent on a subject that was refused a moment ago", n)
+	}
+}
+
+// What NATS refuses of one channel has events of others go on in windows of many; only
+// what may be refused once more is alone, so that nothing else is lost with it.
+func TestRefusalKeepsOthersTogether(t *testing.T) {
+	t.Parallel()
+	n := testenv.NATS(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "b", Password: "b", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"pgbridge.event.secret"}}}},
+			{Username: "audience", Password: "audience"},
+		}
+	})
+	b := newBench(t, "nats://b:b@"+n.Addr())
+	orders, ofOrders, secret, ofSecret := b.route, b.stats, secretRoute(t), event.NewCounters("secret")
+	for range 3 {
+		b.route, b.stats = secret, ofSecret
+		b.announceAt = time.Time{} // it is tried again
+		b.publishOne(t)
+		b.verify()
+		b.route, b.stats = orders, ofOrders
+		for i := range 3 {
+			b.publishOne(t)
+			if len(b.window) != i+1 {
+				t.Fatalf("a window of %d behind %d events of a channel that nothing was refused of", len(b.window), i+1)
+			}
+		}
+	}
+	b.verify()
+	if b.lost[orders] != nil || ofOrders.Published.Load() != 9 {
+		t.Errorf("%d events were published and %+v is lost, want 9 and nothing", ofOrders.Published.Load(), b.lost[orders])
+	}
+	b.everyone = time.Now().Add(time.Hour)
+	b.publishOne(t)
+	b.publishOne(t)
+	if len(b.window) != 1 {
+		t.Errorf("a window of %d where anything may be refused, want 1", len(b.window))
 	}
 }
 

@@ -66,7 +66,7 @@ func (p *CorePublisher) publishRow(it *event.Item) bool {
 		p.Queue.Release(it.Size())
 		return false
 	}
-	p.verifyEach()
+	p.verifyEach(it.Route)
 	if p.windowBytes >= verifyBytes || time.Since(p.opened) > verifyAfter {
 		p.verify()
 	}
@@ -84,6 +84,6 @@ func (p *CorePublisher) endSweep(gap *event.Item) bool {
 	gap.Number = 0
 	p.keep(gap)
 	p.sweeping = nil
-	p.verifyEach()
+	p.verifyEach(gap.Route)
 	return true
 }
