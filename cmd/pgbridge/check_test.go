@@ -125,11 +125,12 @@ func TestCheckOfDurableChannels(t *testing.T) {
 	}
 	wantLines(t, check(testenv.NATS(t)), exitOK, "ok durable: schema", "ok serve makes it", "warn durable: failover", "ok durable: watched tables")
 	testenv.Exec(t, url, `CREATE TABLE invoice (id int); CREATE TABLE off (id int); CREATE TABLE parent (id int); CREATE TABLE fine (id int) PARTITION BY LIST (id); CREATE TABLE "größe" (id int);
-		CREATE TABLE part PARTITION OF fine DEFAULT;
+		CREATE TABLE part PARTITION OF fine DEFAULT; CREATE TABLE bulk PARTITION OF fine FOR VALUES IN (1);
 		SELECT pgbridge.watch(name::regclass, 'billing') FROM unnest('{invoice,off,parent,fine,größe}'::text[]) name; SELECT pgbridge.watch('fine', 'nobody');
-		ALTER TABLE invoice RENAME TO bill; ALTER TABLE off DISABLE TRIGGER ALL; CREATE TABLE child () INHERITS (parent)`)
+		ALTER TABLE invoice RENAME TO bill; ALTER TABLE off DISABLE TRIGGER ALL; ALTER TABLE bulk DISABLE TRIGGER ALL; CREATE TABLE child () INHERITS (parent)`)
 	lines := []string{
 		`warn "public"."bill" is called "public"."invoice" in its events on "billing"; watch it again`, `warn "public"."off" is watched on "billing", and the trigger is disabled`,
+		`warn "public"."bulk" is watched on "billing", and the trigger is disabled`,
 		`warn "public"."parent" has child tables`, `warn "public"."fine" is watched on "nobody", which is no durable channel here`,
 	}
 	if testenv.Value[int](t, url, "SELECT current_setting('server_version_num')::int") >= 180000 {

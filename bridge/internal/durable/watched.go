@@ -10,13 +10,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// watchedSQL finds the triggers for rows that pgbridge.watch has made, but for those that
-// PostgreSQL has made for partitions.
+// watchedSQL finds the triggers for rows that pgbridge.watch has made. Of those that
+// PostgreSQL has made for partitions only the ones that are disabled say something new.
 const watchedSQL = `SELECT n.nspname::pg_catalog.text, c.relname::pg_catalog.text, pg_catalog.encode(t.tgargs, 'hex'), t.tgenabled::pg_catalog.text,
 	EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attgenerated OPERATOR(pg_catalog.=) 'v' AND NOT a.attisdropped),
-	c.relkind OPERATOR(pg_catalog.=) 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid)
+	c.relkind OPERATOR(pg_catalog.=) 'r' AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid),
+	t.tgparentid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
 	FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-	WHERE t.tgfoid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.watched()') AND t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid
+	WHERE t.tgfoid OPERATOR(pg_catalog.=) pg_catalog.to_regprocedure('pgbridge.watched()') AND (t.tgparentid OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR t.tgenabled OPERATOR(pg_catalog.=) ANY ('{D,R}'::pg_catalog."char"[]))
 	AND (t.tgtype::pg_catalog.int4 OPERATOR(pg_catalog.&) 1) OPERATOR(pg_catalog.=) 1
 	ORDER BY 1, 2, t.tgname LIMIT 10000`
 
@@ -27,6 +28,7 @@ type watchedTable struct {
 	enabled      string
 	virtual      bool // it has columns that are not stored
 	parent       bool // of tables whose rows its triggers do not see
+	partition    bool // of the table that is watched
 }
 
 // Watched says how many tables are watched in the connection's database, and what is
@@ -41,16 +43,19 @@ func Watched(ctx context.Context, conn *pgx.Conn, channels []string) (tables int
 		return 0, nil, fmt.Errorf("look at the tables that are watched: %w", err)
 	}
 	for _, t := range all {
+		if !t.partition {
+			tables++
+		}
 		if fault := t.fault(channels); fault != "" {
 			faults = append(faults, fmt.Sprintf("%q.%q %s", t.schema, t.name, fault))
 		}
 	}
-	return len(all), faults, nil
+	return tables, faults, nil
 }
 
 func readWatched(row pgx.CollectableRow) (t watchedTable, err error) {
 	var arguments string
-	if err := row.Scan(&t.schema, &t.name, &arguments, &t.enabled, &t.virtual, &t.parent); err != nil {
+	if err := row.Scan(&t.schema, &t.name, &arguments, &t.enabled, &t.virtual, &t.parent, &t.partition); err != nil {
 		return t, err
 	}
 	text, err := hex.DecodeString(arguments)
@@ -68,6 +73,7 @@ func (t *watchedTable) fault(channels []string) string {
 	}
 	channel, again := t.arguments[0], "; watch it again"
 	switch {
+	case !slices.Contains(channels, channel) && t.partition: // its parent's trigger says so
 	case !slices.Contains(channels, channel):
 		return fmt.Sprintf("is watched on %q, which is no durable channel here", channel)
 	case t.enabled == "D" || t.enabled == "R":
