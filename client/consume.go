@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/internal/subject"
+	"github.com/pgbridge/pgbridge/internal/wait"
 )
 
 // ConsumeOptions say which events to take from their stream.
@@ -36,7 +37,16 @@ type Consumption struct {
 	consumer jetstream.Consumer
 	durable  bool
 	skip     uint64 // messages that come before the first that was asked for
+
+	// last asks for the sequence of the stream's last message; nil: the consumer goes when
+	// the stream does.
+	last  func(context.Context) (uint64, error)
+	name  string // of the consumer that was seen to be the stream's
+	ahead uint64 // a sequence that was asked for, and need not be there
 }
+
+// errAnew ends a consumption: sequences of another stream say nothing.
+var errAnew = errors.New("the stream was deleted and made anew")
 
 var errBegin = errors.New("consume: more than one place to begin at, or one that cannot be")
 
@@ -66,7 +76,7 @@ func (c *Client) Consume(ctx context.Context, o ConsumeOptions) (*Consumption, e
 	if o.Stream == "" {
 		o.Stream = streamName(c.options.Prefix)
 	}
-	k := &Consumption{reader: newEvents(c.options.Prefix), durable: o.Durable != ""}
+	k := &Consumption{reader: newEvents(c.options.Prefix), durable: o.Durable != "", ahead: o.Sequence}
 	subjects := k.reader.subjects(o.Channels, o.Subjects)
 	if !o.valid() {
 		return nil, errBegin
@@ -80,7 +90,23 @@ func (c *Client) Consume(ctx context.Context, o ConsumeOptions) (*Consumption, e
 	if err != nil {
 		return nil, fmt.Errorf("consume stream %s: %w", o.Stream, err)
 	}
+	if !k.durable {
+		k.name = k.consumer.CachedInfo().Name
+		k.last = func(ctx context.Context) (uint64, error) { return c.lastSequence(ctx, o.Stream, subjects) }
+	}
 	return k, nil
+}
+
+// lastSequence asks for the sequence of a stream's last message, with no more permissions
+// than a consumer needs.
+func (c *Client) lastSequence(ctx context.Context, stream string, subjects []string) (uint64, error) {
+	look, err := c.options.JetStream.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverNewPolicy, InactiveThreshold: time.Second,
+	})
+	if err != nil {
+		return 0, err
+	}
+	return look.CachedInfo().Delivered.Stream, nil
 }
 
 // orderedConsumer makes a consumer that nobody keeps.
@@ -88,6 +114,14 @@ func (c *Client) orderedConsumer(ctx context.Context, o ConsumeOptions, subjects
 	config := jetstream.OrderedConsumerConfig{FilterSubjects: subjects}
 	if o, skip, err = c.place(ctx, o, subjects); err != nil {
 		return nil, 0, err
+	}
+	if o.Sequence == 0 && o.Since.IsZero() {
+		// What is new when the consumer has to be made again is not all that is new now.
+		last, err := c.lastSequence(ctx, o.Stream, subjects)
+		if err != nil {
+			return nil, 0, err
+		}
+		o.Sequence = last + 1
 	}
 	config.DeliverPolicy, config.OptStartSeq, config.OptStartTime = o.policy(jetstream.DeliverNewPolicy)
 	made, err := c.options.JetStream.OrderedConsumer(ctx, o.Stream, config)
@@ -160,15 +194,20 @@ func (k *Consumption) Events(ctx context.Context) iter.Seq2[Event, error] {
 			return
 		}
 		defer messages.Stop()
+		limited, cancel := k.looking(ctx)
+		defer func() { cancel() }()
 		for {
-			m, err := messages.Next(jetstream.NextContext(ctx))
-			switch {
-			case ctx.Err() != nil:
-				yield(Event{}, context.Cause(ctx))
+			if k.last != nil && limited.Err() != nil {
+				cancel()
+				limited, cancel = k.looking(ctx)
+			}
+			m, err := k.next(ctx, limited, messages)
+			if err != nil {
+				yield(Event{}, err)
 				return
-			case err != nil:
-				yield(Event{}, fmt.Errorf("consume: %w", err))
-				return
+			}
+			if m == nil {
+				continue
 			}
 			if k.skip > 0 {
 				k.skip--
@@ -189,6 +228,55 @@ func (k *Consumption) Events(ctx context.Context) iter.Seq2[Event, error] {
 			}
 		}
 	}
+}
+
+// looking returns a context that ends when it is time to look whether the consumer is
+// another one, if it can be.
+func (k *Consumption) looking(ctx context.Context) (context.Context, context.CancelFunc) {
+	if k.last == nil {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, lookAt)
+}
+
+// next returns a message, or nil where none has come until limited ended.
+func (k *Consumption) next(ctx, limited context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	m, err := messages.Next(jetstream.NextContext(limited))
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil && limited.Err() == nil:
+		return nil, fmt.Errorf("consume: %w", err)
+	}
+	if err := k.same(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// same returns an error where the library has made the consumer again, behind the last
+// message that it has had, and the stream does not reach so far: it is another one with the
+// same name, and what it holds would be passed over. One that reaches further by then
+// nobody can tell from the one before.
+func (k *Consumption) same(ctx context.Context) error {
+	if k.last == nil {
+		return nil
+	}
+	info := k.consumer.CachedInfo()
+	if info == nil || info.Name == k.name {
+		return nil
+	}
+	last, err := k.last(ctx)
+	for ; err != nil; last, err = k.last(ctx) {
+		if !wait.For(ctx, lookAt) {
+			return context.Cause(ctx)
+		}
+	}
+	if start := info.Config.OptStartSeq; start > last+1 && start != k.ahead {
+		return fmt.Errorf("consume: %w", errAnew)
+	}
+	k.name = info.Name
+	return nil
 }
 
 // putBack has an event that was not handled come again at once, not when JetStream
