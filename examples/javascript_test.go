@@ -334,6 +334,12 @@ func TestJavaScriptForgedAnswers(t *testing.T) {
 	}
 }
 
+// TestJavaScriptConsumesAnew takes streams and consumers away from those who wait for events.
+func TestJavaScriptConsumesAnew(t *testing.T) {
+	t.Parallel()
+	run(t, testenv.NATS(t), node(t, "test/anew.js")).awaits(t, `(?m)^nothing was passed over$`)
+}
+
 // rightDigest is that of "ab\nab\n".
 const rightDigest = "SHA-256=nGD5lqJsbqZHQLcGf3oSf4G2x0PKrp75m-eTvL0XxhM="
 

@@ -1,4 +1,5 @@
 import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { PgbridgeError } from "./errors.js";
 import { read, subjectsOf } from "./events.js";
 import { streamName, token } from "./subjects.js";
 
@@ -26,28 +27,59 @@ export async function consume(nc, prefix, { stream = streamName(prefix, "EVENTS"
     await (await jetstreamManager(nc)).consumers.add(stream, { ...config, deliver_policy: DeliverPolicy.All });
   }
   const consumers = jetstream(nc).consumers;
-  const consumer = durable
-    ? await consumers.get(stream, durable)
-    : await consumers.get(stream, { filter_subjects, deliver_policy: DeliverPolicy.New });
-  return new Consumption(prefix, await consumer.consume({ max_messages: durable ? 1 : 1000 }), Boolean(durable));
+  if (durable) {
+    const consumer = await consumers.get(stream, durable);
+    // One that is gone would be waited for.
+    return new Consumption(prefix, await consumer.consume({ max_messages: 1, abort_on_missing_resource: true }), null, 0);
+  }
+  /** The sequence of the stream's last message. */
+  const last = async () => {
+    const look = await consumers.get(stream, { filter_subjects, deliver_policy: DeliverPolicy.New });
+    const { delivered } = await look.info(true);
+    await look.delete().catch(() => {}); // else it goes by itself
+    return delivered.stream_seq;
+  };
+  // Not what is new whenever the library has to make the consumer again.
+  const end = await last();
+  const consumer = await consumers.get(stream, { filter_subjects, deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: end + 1 });
+  return new Consumption(prefix, await consumer.consume({ max_messages: 1000 }), last, end);
 }
 
 export class Consumption {
   /**
    * @param {string} prefix
    * @param {import("@nats-io/jetstream").ConsumerMessages} messages
-   * @param {boolean} durable
+   * @param {(() => Promise<number>) | null} last asks for the stream's end; null: the consumer is a durable one
+   * @param {number} sequence of the last message that is not wanted
    */
-  constructor(prefix, messages, durable) {
+  constructor(prefix, messages, last, sequence) {
     this.prefix = prefix;
     this.messages = messages;
-    this.durable = durable;
+    this.durable = !last;
+    this.#sequence = sequence;
+    if (last) this.#watch(last).catch(() => {}); // it ends with the consumption
+  }
+  #sequence;
+  /** @type {PgbridgeError | null} */ #fault = null;
+
+  /**
+   * Ends it where the library has made the consumer again and the stream does not reach so
+   * far: it is another one of that name, and what it holds would be passed over.
+   * @param {() => Promise<number>} last
+   */
+  async #watch(last) {
+    for await (const status of this.messages.status()) {
+      if (status.type !== "ordered_consumer_recreated" || (await last()) >= this.#sequence) continue;
+      this.#fault = new PgbridgeError("lost", "the stream was deleted and made anew");
+      await this.messages.close();
+    }
   }
 
-  /** What the stream holds, until this or the connection is closed. @returns {AsyncGenerator<import("./events.js").Event, void>} */
+  /** What the stream holds, until this or the connection is closed; an error where it is gone. @returns {AsyncGenerator<import("./events.js").Event, void>} */
   async *[Symbol.asyncIterator]() {
     for await (const m of this.messages) {
       let handled = false;
+      this.#sequence = m.seq;
       try {
         yield { ...read(this.prefix, m), sequence: m.seq };
         handled = true;
@@ -55,6 +87,7 @@ export class Consumption {
         if (this.durable) handled ? m.ack() : m.nak();
       }
     }
+    if (this.#fault) throw this.#fault;
   }
 
   /** Ends the loop over it. */
