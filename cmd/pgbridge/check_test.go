@@ -112,6 +112,27 @@ func TestCheckOfGoodServers(t *testing.T) {
 	}
 }
 
+// Default privileges of a database hold for the table of message ids, too, and so for the
+// replies in it.
+func TestCheckOfWhoReadsReplies(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t).NewDatabase(t)
+	role := testenv.Value[string](t, url, "SELECT 'reader_' || current_database()")
+	testenv.Exec(t, url, "CREATE ROLE "+role+"; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO "+role)
+	t.Cleanup(func() { testenv.Exec(t, url, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	if r := call(t, nil, "migrate", "--postgres", url); r.code != exitOK {
+		t.Fatalf("migrate: %s%s", r.stdout, r.stderr)
+	}
+	check := func() result {
+		return call(t, nil, "check", "--postgres", url, "--nats", testenv.NATS(t).URL(), "--set", "sql=true")
+	}
+	wantLines(t, check(), exitOK, "warn it holds replies of all callers, and is granted to "+role)
+	testenv.Exec(t, url, "REVOKE ALL ON pgbridge.message_id FROM "+role)
+	if r := check(); strings.Contains(r.stdout, role) {
+		t.Errorf("it is granted to nobody else: %s", r.stdout)
+	}
+}
+
 // What pgbridge.notify takes has to fit the NATS server that is there, whatever
 // migrate was told; and the slot is looked at.
 func TestCheckOfDurableChannels(t *testing.T) {

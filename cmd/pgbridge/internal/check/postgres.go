@@ -163,10 +163,31 @@ func (k postgresCheck) messageIDs(ctx context.Context, needed bool) {
 	switch {
 	case problem == "":
 		k.ok(what, "pgbridge.message_id is there")
+		k.strangers(ctx, what)
 	case needed:
 		k.fail(what, "%s", problem)
 	default:
 		k.warn(what, "%s", problem)
+	}
+}
+
+// strangersSQL names who else than its owner and the login's roles has been given something
+// of the table.
+const strangersSQL = `SELECT COALESCE(pg_catalog.string_agg(DISTINCT
+		CASE a.grantee WHEN 0::pg_catalog.oid THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)::pg_catalog.text) END, ', '), '')
+	FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a, pg_catalog.pg_roles l
+	WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('pgbridge.message_id') AND a.grantee OPERATOR(pg_catalog.<>) c.relowner
+	AND l.rolname OPERATOR(pg_catalog.=) session_user AND a.grantee OPERATOR(pg_catalog.<>) l.oid
+	AND (a.grantee OPERATOR(pg_catalog.=) 0::pg_catalog.oid OR l.rolsuper OR NOT pg_catalog.pg_has_role(l.oid, a.grantee, 'MEMBER'))`
+
+// strangers warns of who can read the replies that are stored, or write what is taken for
+// one: a database's default privileges hold for this table, too.
+func (k postgresCheck) strangers(ctx context.Context, what string) {
+	var who string
+	if err := k.conn.QueryRow(ctx, strangersSQL).Scan(&who); err != nil {
+		k.fail(what, "%s", postgres.Reason(err))
+	} else if who != "" {
+		k.warn(what, "it holds replies of all callers, and is granted to %s, too, as by default privileges: REVOKE ALL ON pgbridge.message_id", who)
 	}
 }
 
