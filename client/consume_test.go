@@ -41,7 +41,7 @@ func newConsuming(t *testing.T) *consuming {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*harness.Patience) // the library notices some things after 30 s
 	t.Cleanup(cancel)
 	w := &consuming{t, bus, link, js, c, ctx}
 	w.create()
@@ -59,7 +59,9 @@ func (w *consuming) publish(payloads ...string) {
 	w.Helper()
 	for _, p := range payloads {
 		testenv.Wait(w, harness.Patience, "the stream to take an event", func() bool {
-			_, err := w.js.Publish(w.ctx, "pgbridge.event.orders", []byte(p))
+			ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second) // a restart can swallow it
+			defer cancel()
+			_, err := w.js.Publish(ctx, "pgbridge.event.orders", []byte(p))
 			return err == nil
 		})
 	}
