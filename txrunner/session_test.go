@@ -54,6 +54,18 @@ func TestLimitOfDatabase(t *testing.T) {
 	harness.Equal(t, "SQLSTATE", w.fails("timeout", "run.sleep", ``).SQLState, "57014")
 }
 
+// A null in an array is NULL, whatever the database makes of the word.
+func TestNullsInArrays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"nulls": "SELECT @a::text[] AS a, array_position(@a::text[], NULL) AS at"})
+	w.set("array_nulls", "off")
+	w.Serve()
+	const body = `{"params": {"a": ["NULL", null]}}`
+	for _, in := range []string{"", w.begin(``) + "."} {
+		harness.Equal(t, "the array", w.rows(in+"run.nulls", body), `[[["NULL",null],2]]`)
+	}
+}
+
 // A script's own time zone and date style decide how its parameters are read.
 func TestLocalTimes(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,7 @@ type defaults map[string]string
 
 func defaultsFor(limits Limits) defaults {
 	return defaults{
+		"array_nulls":                         "on", // a null in an array is no text
 		"datestyle":                           "ISO, YMD",
 		"timezone":                            "UTC",
 		"intervalstyle":                       "iso_8601",
