@@ -28,6 +28,7 @@ import (
 	"github.com/pgbridge/pgbridge/cmd/pgbridge/internal/webconsole"
 	"github.com/pgbridge/pgbridge/copier"
 	"github.com/pgbridge/pgbridge/internal/natsconn"
+	"github.com/pgbridge/pgbridge/internal/processors"
 	"github.com/pgbridge/pgbridge/txrunner"
 )
 
@@ -231,6 +232,7 @@ func (s *daemon) run(ctx context.Context, hangups <-chan os.Signal) error {
 			answering.Go(func() error { return s.console.Run(serving) })
 		}
 	}
+	answering.Go(func() error { return processors.Govern(serving) })
 	work.Go(func() error { return s.bridge.Run(workCtx) })
 	work.Go(func() error { return s.runner.Run(workCtx) })
 	work.Go(func() error { return s.reloadOnChange(workCtx, hangups) })

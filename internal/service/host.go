@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pgbridge/pgbridge/internal/api"
+	"github.com/pgbridge/pgbridge/internal/processors"
 )
 
 const (
@@ -38,7 +38,7 @@ type host struct {
 func newHost(nc *nats.Conn, config Config) *host {
 	return &host{
 		config: config, nc: nc, retry: resubscribeAfter, waiting: api.MaxWaiting, metrics: newMetrics(),
-		readers: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		readers: make(chan struct{}, max(1, processors.Most()-1)),
 	}
 }
 
