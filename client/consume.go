@@ -199,7 +199,7 @@ func (k *Consumption) Events(ctx context.Context) iter.Seq2[Event, error] {
 		for {
 			if k.last != nil && limited.Err() != nil {
 				cancel()
-				limited, cancel = k.looking(ctx)
+				limited, cancel = k.looking(ctx) //nolint:fatcontext // it is of ctx each time
 			}
 			m, err := k.next(ctx, limited, messages)
 			if err != nil {

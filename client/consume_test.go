@@ -21,7 +21,7 @@ type consuming struct {
 	link   *testenv.Proxy // the client's
 	js     jetstream.JetStream
 	client *client.Client
-	ctx    context.Context
+	ctx    func() context.Context
 }
 
 func newConsuming(t *testing.T) *consuming {
@@ -43,14 +43,14 @@ func newConsuming(t *testing.T) *consuming {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*harness.Patience) // the library notices some things after 30 s
 	t.Cleanup(cancel)
-	w := &consuming{t, bus, link, js, c, ctx}
+	w := &consuming{t, bus, link, js, c, func() context.Context { return ctx }}
 	w.create()
 	return w
 }
 
 func (w *consuming) create() {
 	testenv.Wait(w, harness.Patience, "the stream", func() bool { // the server may be removing the folder of the last one
-		_, err := w.js.CreateStream(w.ctx, jetstream.StreamConfig{Name: "PGBRIDGE_EVENTS", Subjects: []string{"pgbridge.event.>"}})
+		_, err := w.js.CreateStream(w.ctx(), jetstream.StreamConfig{Name: "PGBRIDGE_EVENTS", Subjects: []string{"pgbridge.event.>"}})
 		return err == nil
 	})
 }
@@ -59,7 +59,7 @@ func (w *consuming) publish(payloads ...string) {
 	w.Helper()
 	for _, p := range payloads {
 		testenv.Wait(w, harness.Patience, "the stream to take an event", func() bool {
-			ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second) // a restart can swallow it
+			ctx, cancel := context.WithTimeout(w.ctx(), 5*time.Second) // a restart can swallow it
 			defer cancel()
 			_, err := w.js.Publish(ctx, "pgbridge.event.orders", []byte(p))
 			return err == nil
@@ -76,19 +76,19 @@ func TestConsumeAStreamThatIsMadeAnew(t *testing.T) {
 			t.Parallel()
 			w := newConsuming(t)
 			w.publish("one", "two", "three")
-			k, err := w.client.Consume(w.ctx, o)
+			k, err := w.client.Consume(w.ctx(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.publish("four")
 			var got []string
-			for ev, err := range k.Events(w.ctx) {
+			for ev, err := range k.Events(w.ctx()) {
 				if err != nil {
 					got = append(got, err.Error())
 					break
 				}
 				if got = append(got, string(ev.Payload)); string(ev.Payload) == "four" {
-					if err := w.js.DeleteStream(w.ctx, "PGBRIDGE_EVENTS"); err != nil {
+					if err := w.js.DeleteStream(w.ctx(), "PGBRIDGE_EVENTS"); err != nil {
 						t.Fatal(err)
 					}
 					w.create()
@@ -108,7 +108,7 @@ func TestConsumeNewOverARestart(t *testing.T) {
 	t.Parallel()
 	w := newConsuming(t)
 	w.publish("old")
-	k, err := w.client.Consume(w.ctx, client.ConsumeOptions{})
+	k, err := w.client.Consume(w.ctx(), client.ConsumeOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,17 +118,17 @@ func TestConsumeNewOverARestart(t *testing.T) {
 	}
 	first := make(chan came, 1)
 	go func() {
-		for ev, err := range k.Events(w.ctx) {
+		for ev, err := range k.Events(w.ctx()) {
 			first <- came{ev, err}
 			return
 		}
 	}()
 	testenv.Wait(t, harness.Patience, "the consumer to wait", func() bool {
-		stream, err := w.js.Stream(w.ctx, "PGBRIDGE_EVENTS")
+		stream, err := w.js.Stream(w.ctx(), "PGBRIDGE_EVENTS")
 		if err != nil {
 			return false
 		}
-		for c := range stream.ListConsumers(w.ctx).Info() {
+		for c := range stream.ListConsumers(w.ctx()).Info() {
 			if c.NumWaiting > 0 {
 				return true
 			}

@@ -44,7 +44,7 @@ func TestDecide(t *testing.T) {
 }
 
 // A process begins with one, and has all of them when nobody governs any more.
-func TestGovern(t *testing.T) { //nolint:paralleltest // there is one number for the process
+func TestGovern(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "")
 	all := runtime.GOMAXPROCS(0)
 	ctx, cancel := context.WithCancel(t.Context())
