@@ -72,10 +72,10 @@ func isWorkQueue(have jetstream.StreamConfig) error {
 		return fmt.Errorf("its retention is %s, jobs need a work queue", strings.ToLower(have.Retention.String()))
 	case have.Discard == jetstream.DiscardOld && (have.MaxMsgs > 0 || have.MaxBytes > 0 || have.MaxMsgsPerSubject > 0):
 		return errors.New("its discard is old, and it has a limit: new jobs would put out others that are not done; set it to new")
+	case have.AllowMsgSchedules: // with which a server sets allow_rollup_hdrs, too
+		return errors.New("allow_msg_schedules is set: whoever leaves a job could leave others, and remove those that wait")
 	case have.AllowRollup:
 		return errors.New("allow_rollup_hdrs is set: whoever leaves a job could remove all others")
-	case have.AllowMsgSchedules:
-		return errors.New("allow_msg_schedules is set: whoever leaves a job could leave others, and remove those that wait")
 	}
 	return nil
 }

@@ -49,6 +49,9 @@ func follower(t *testing.T) (s *sequence.Sequencer, since time.Time) {
 		}
 		s.Notification("marker", fmt.Sprintf("other/%s %d %s publishing 0 %d", word, number+1, epoch, since.UnixMicro()+int64(number)), holderPID)
 	}
+	m := s.Sending(false) // what tells PostgreSQL's clock
+	s.Sent(m)
+	s.Notification("marker", m.Head()+fmt.Sprint(since.Add(time.Minute).UnixMicro()), 8)
 	return s, since
 }
 
