@@ -180,6 +180,7 @@ func (p *CorePublisher) announce(next *event.Route) bool {
 		routes = slices.DeleteFunc(routes, func(r *event.Route) bool { return r != next || p.lost.refused(r) == r.GapSubject })
 	}
 	for _, r := range routes {
+		p.verifyEach(r)
 		it := p.lost.gap(r)
 		if it.Sweep {
 			continue // its rows come first

@@ -238,6 +238,38 @@ func TestRefusalKeepsOthersTogether(t *testing.T) {
 	}
 }
 
+// A gap that is refused takes no other gap along.
+func TestRefusedGapIsAlone(t *testing.T) {
+	t.Parallel()
+	n := testenv.NATS(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "b", Password: "b", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"pgbridge.*.secret"}}}},
+			{Username: "audience", Password: "audience"},
+		}
+	})
+	heard := hear(t, n, "pgbridge.>")
+	b := newBench(t, "nats://b:b@"+n.Addr())
+	orders, ofOrders, secret := b.route, b.stats, secretRoute(t)
+	b.route, b.stats = secret, event.NewCounters("secret")
+	b.publishOne(t)
+	b.verify() // it is refused
+	b.route, b.stats = orders, ofOrders
+	for range 10 { // in any order
+		b.lost[orders] = &unsent{Loss: event.Loss{Reason: api.ReasonStarted}, stats: ofOrders, until: time.Now(), epoch: &event.Epoch{ID: "e"}}
+		b.announceAt = time.Time{}
+		b.publishOne(t)
+		b.verify()
+		if b.lost[orders] != nil {
+			t.Fatal("the gap of another channel was lost with the one that was refused")
+		}
+		for _, want := range []string{orders.GapSubject, "pgbridge.event.orders"} {
+			if m, err := heard.NextMsg(30 * time.Second); err != nil || m.Subject != want {
+				t.Fatalf("the next message is %+v, %v; want one on %s", m, err, want)
+			}
+		}
+	}
+}
+
 // hear subscribes as the audience; the server knows of it when this returns.
 func hear(t *testing.T, n *testenv.NATSServer, subject string) *nats.Subscription {
 	t.Helper()
