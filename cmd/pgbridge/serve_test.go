@@ -119,6 +119,13 @@ func TestServe(t *testing.T) {
 		t.Error("/metrics holds nothing of the bridge's")
 	}
 
+	if os.Getenv("GOMAXPROCS") == "" {
+		testenv.Wait(t, 30*time.Second, "one processor, which is enough", func() bool {
+			_, body := get(t, address, "/metrics")
+			return strings.Contains(body, "go_sched_gomaxprocs_threads 1\n")
+		})
+	}
+
 	rewrite(t, path, fmt.Sprintf("postgres: {url: %q}\nnats: {url: %q}\nhttp: 127.0.0.1:0\nchannels: {orders: {}, audit: {}}\nstop: {grace: 5s}\n", url, bus.URL()))
 	c.signal(t, syscall.SIGHUP)
 	says(t, &c.stderr, "configuration reloaded")
