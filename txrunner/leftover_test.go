@@ -1,6 +1,8 @@
 package txrunner_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/pgbridge/pgbridge/internal/harness"
@@ -31,6 +33,8 @@ var leftovers = map[string]string{
 		EXECUTE format('DEALLOCATE %I', s.name);
 		EXECUTE format('PREPARE %I%s AS SELECT ''mallory''::text', s.name, coalesce('(' || nullif(array_to_string(s.parameter_types::text[], ','), '') || ')', ''));
 	END LOOP; END;`,
+	"a place among what cleans": `PERFORM take_place('%pg_advisory_unlock_all%', 'SESSION_USER, current_setting(''role''), 0::oid, NULL::void');`,
+	"a place before that":       `PERFORM take_place('RESET ALL', '');`,
 }
 
 // lookScript shows what is left, all in one row.
@@ -50,8 +54,25 @@ func newLeftoverWorld(t *testing.T) *world {
 	w := newWorld(t, scripts)
 	w.SQL(`DO $$ BEGIN CREATE ROLE leftoverclerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		CREATE SEQUENCE counted; CREATE TABLE ledger (v text); INSERT INTO ledger VALUES ('ours')`)
+	w.SQL(takePlaces)
 	return w
 }
+
+// takePlaces makes a function that puts a statement in the place of one of pgbridge's,
+// which leaves things when it is executed, and no trace of itself.
+const takePlaces = `CREATE FUNCTION vanish(name text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+	EXECUTE format('DEALLOCATE %I', name);
+	CREATE TEMP TABLE ledger AS SELECT 'mallory'::text AS v;
+	PERFORM set_config('search_path', 'pg_temp', false), set_config('app.user', 'mallory', false);
+	RETURN true;
+END $$;
+CREATE FUNCTION take_place(what text, columns text) RETURNS void LANGUAGE plpgsql AS $$ DECLARE ours text; BEGIN
+	SELECT name INTO ours FROM pg_prepared_statements WHERE statement LIKE what AND NOT from_sql;
+	IF FOUND THEN
+		EXECUTE format('DEALLOCATE %I', ours);
+		EXECUTE format('PREPARE %I AS SELECT %s FROM vanish(%L)', ours, columns, ours);
+	END IF;
+END $$`
 
 // leaver makes a function and a script that reaches it, and one that fails after it.
 func (w *world) leaver(name, body string) {
@@ -81,7 +102,7 @@ func TestFunctionsLeaveNothing(t *testing.T) {
 			}
 			leave := func() {
 				a := w.Ask("as.mallory.run.leave_it", ``)
-				if a.Error != nil && what != "other statements" { // COMMIT was one of them
+				if a.Error != nil && what != "other statements" && !strings.Contains(body, "take_place") { // COMMIT was one of them, or it has left this for itself
 					t.Fatalf("leaving it: %+v", *a.Error)
 				}
 			}
@@ -101,6 +122,38 @@ func TestFunctionsLeaveNothing(t *testing.T) {
 			w.noLocks("a run that only reads")
 			look("a run that only reads")
 		})
+	}
+}
+
+// TestCallersShareWhatIsPrepared holds that a session stays what it is when it goes from one
+// caller to another, whatever it was used for, as long as nobody has meddled with it.
+func TestCallersShareWhatIsPrepared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{
+		"session": "SELECT pg_backend_pid(), (SELECT min(substr(name, 10)::int) FROM pg_prepared_statements WHERE name ~ '^pgbridge_')",
+		"fails":   "SELECT 1 / @n::int", "unknown": "SELECT FROM missing", "half": "SELECT 1; SELECT FROM missing", "read": "-- read_only: true\nSELECT @n::int",
+		"later": "CREATE TEMP TABLE scratch (n int) ON COMMIT DROP; INSERT INTO scratch VALUES (@n); SELECT n FROM scratch",
+		"large": "SELECT repeat('x', 3000000), @n::int", "role": "-- role: pg_monitor\nSELECT @n::int",
+		"table": "SELECT v FROM ledger WHERE v <> @n::text", "write": "INSERT INTO ledger VALUES (@n::text)",
+	})
+	w.SQL("CREATE TABLE ledger (v text); GRANT ALL ON ledger TO pg_monitor")
+	w.Migrate()
+	w.Serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.Share = 1, 1, 1 })
+	session := w.rows("as.alice.run.session", ``)
+	for i := range 3 {
+		for _, name := range []string{"fails", "unknown", "half", "read", "later", "large", "role", "table", "write"} {
+			for _, caller := range []string{"alice", "bob"} {
+				body := fmt.Sprintf(`{"params": {"n": %d}}`, i)
+				if name == "unknown" || name == "half" {
+					body = ``
+				}
+				w.Ask("as."+caller+".run."+name, body)
+				w.Ask("as."+caller+".run."+name, body, "Nats-Msg-Id", fmt.Sprint(name, i))
+				w.Ask("as."+caller+".describe."+name, ``)
+			}
+		}
+		w.SQL(fmt.Sprintf("ALTER TABLE ledger ADD COLUMN c%d int", i))
+		harness.Equal(t, "the session and the first statement that it has prepared", w.rows("as.bob.run.session", ``), session)
 	}
 }
 

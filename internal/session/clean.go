@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -30,10 +31,12 @@ const (
 	// and in which schema there are temporary tables or have been.
 	leftSQL = "SELECT SESSION_USER, pg_catalog.current_setting('role'), pg_catalog.pg_my_temp_schema(), pg_catalog.pg_advisory_unlock_all()"
 
-	// foreignSQL looks for statements that were prepared in SQL, which ours never
-	// are: one that has the name of one of ours took its place. It is sent without
-	// a name, under which it could have been replaced itself.
-	foreignSQL = "SELECT FROM pg_catalog.pg_prepared_statement() s WHERE s.from_sql LIMIT 1"
+	// preparedSQL counts the prepared statements, and those of them that were prepared
+	// in SQL, which ours never are: one that has the name of one of ours took its place.
+	// Where that was dropped again, after it was executed in place of what makes the
+	// session a clean one, one of ours is missing. It is sent without a name, under which
+	// it could have been replaced itself.
+	preparedSQL = "SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.from_sql) FROM pg_catalog.pg_prepared_statement() s"
 )
 
 // clean sends what takes away what clients may have left.
@@ -109,7 +112,8 @@ func (s *Session) Clean(ctx context.Context) {
 }
 
 // PassTo prepares the session, which is clean, for work in the name of a caller. If
-// the last work was in another's name, what that may have prepared is taken away.
+// the last work was in another's name, what that may have prepared is taken away, and
+// what it may have left by having taken the place of what cleans.
 func (s *Session) PassTo(ctx context.Context, caller string) {
 	if s.caller == caller || s.Lost() {
 		return
@@ -121,8 +125,8 @@ func (s *Session) PassTo(ctx context.Context, caller string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
 	defer cancel()
 	s.Settle(ctx)
-	foreign, err := postgres.ReadRowsWith(ctx, s.Conn, foreignSQL, 0)
-	if err != nil || len(foreign) > 0 {
+	prepared, err := postgres.ReadRowsWith(ctx, s.Conn, preparedSQL, 2)
+	if err != nil || len(prepared) != 1 || string(prepared[0][0]) != strconv.Itoa(s.countPrepared()) || string(prepared[0][1]) != "0" {
 		s.Reset(ctx)
 	}
 }

@@ -159,7 +159,7 @@ func (p *Pipeline) results(read Reader) (refused error) {
 func (p *Pipeline) resultsOf(from, to int, read Reader) (refused error) {
 	for at := from; at < to; at++ {
 		result, err := p.answers.to(p.steps[at].fields, p.steps[at].columns)
-		if err == nil && (refused == nil || p.steps[at].cleaning) {
+		if err == nil && (refused == nil || p.steps[at].cleaning || p.steps[at].Kind == stepPrepare) {
 			refused = cmp.Or(refused, p.take(&p.steps[at], result, read))
 		}
 		if r, ok := result.(*Result); ok && err == nil {

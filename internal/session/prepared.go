@@ -78,8 +78,21 @@ func (s *Session) distrust() {
 	s.unused = unused // to free one that is not there is no error
 }
 
-// fix remembers a statement of our own that was prepared.
+// countPrepared is how many statements of ours the server has under a name.
+func (s *Session) countPrepared() int {
+	n := len(s.fixed) + len(s.unused)
+	for _, element := range s.prepared {
+		n += len(element.Value.(*Prepared).names())
+	}
+	return n
+}
+
+// fix remembers a statement of our own that was prepared. One that is twice in a round
+// trip was prepared twice.
 func (s *Session) fix(done *Step, statement *pgconn.StatementDescription) {
+	if before := s.fixed[done.SQL]; before != nil {
+		s.unused = append(s.unused, before.Name)
+	}
 	statement.Name = done.name
 	s.fixed[done.SQL] = statement
 }
