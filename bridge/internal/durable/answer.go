@@ -34,6 +34,9 @@ func (p *publisher) acknowledge(m *nats.Msg) {
 	if err1 != nil || err2 != nil || run != p.run || p.doubt != nil || number < p.flight.head || number >= p.flight.sent {
 		return
 	}
+	if !stream.Answers(m, p.log.config.Name) {
+		return
+	}
 	if err := p.refusal(m, number); err != nil {
 		if it := p.flight.at(number); stream.TooLarge(err) && it.Kind == event.KindEvent {
 			p.giveUp(it, api.ReasonOverflow) // or nothing behind it would ever be stored

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/internal/stream"
 )
 
 // acknowledged takes one answer of the stream. Answers to earlier runs say
@@ -22,6 +24,9 @@ func (p *StreamPublisher) acknowledged(m *nats.Msg) {
 	}
 	run, number, err := parseReply(rest)
 	if err != nil || run != p.run.number || !p.state.knowsEnd() {
+		return
+	}
+	if !stream.Answers(m, p.Stream.name()) {
 		return
 	}
 	if err := ackError(m); err != nil {

@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
 
 	"github.com/pgbridge/pgbridge/bridge/internal/event"
 	"github.com/pgbridge/pgbridge/internal/part"
 	"github.com/pgbridge/pgbridge/internal/problem"
+	"github.com/pgbridge/pgbridge/internal/stream"
 )
 
 // Markers between the messages of a batch count for nothing, whether they have
@@ -52,7 +54,7 @@ func TestBatchCutShort(t *testing.T) {
 	} {
 		p := &StreamPublisher{
 			state: publishing, inbox: "_INBOX.x", run: run{window: 1, batched: true},
-			Problem: problem.New(part.Stream, error.Error), Log: zap.NewNop(), NC: &nats.Conn{},
+			Problem: problem.New(part.Stream, error.Error), Log: zap.NewNop(), NC: &nats.Conn{}, Stream: streamS(),
 		}
 		p.batch = newBatch(p.inbox, 1, 0, batchFlow)
 		for i := range 10 {
@@ -116,7 +118,7 @@ func TestBatchAnswersSpeakForWhatTheyCount(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			p := &StreamPublisher{run: run{window: 5}, state: publishing, Log: zap.NewNop(),
-				Problem: problem.New(part.Stream, error.Error), NC: new(nats.Conn)}
+				Problem: problem.New(part.Stream, error.Error), NC: new(nats.Conn), Stream: streamS()}
 			p.batch = newBatch("_INBOX.x", 1, 0, 5)
 			for i := range 5 {
 				p.flight.add(event.Item{Kind: event.KindEvent}, "id")
@@ -131,5 +133,40 @@ func TestBatchAnswersSpeakForWhatTheyCount(t *testing.T) {
 				t.Errorf("%d acknowledged, knows the end: %t; want %d, %t", b.acked, p.state.knowsEnd(), tt.acked, tt.knowsEnd)
 			}
 		})
+	}
+}
+
+func streamS() *EventStream {
+	return NewEventStream(nil, "p", stream.Need{Config: jetstream.StreamConfig{Name: "S"}})
+}
+
+// Whoever hears an event knows where its acknowledgement goes, and can have there what
+// pgbridge, or another stream, says to requests of his own. It acknowledges nothing, and
+// refuses nothing.
+func TestAnswersOfOthersAcknowledgeNothing(t *testing.T) {
+	t.Parallel()
+	route, err := event.NewRoute("a", "p", event.RouteOptions{Stored: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []nats.Msg{
+		{Data: []byte(`{}`)},
+		{Data: []byte(`{"stream":"P_JOBS","seq":1}`)},
+		{Data: []byte(`{"stream":"P_JOBS","seq":1,"batch":"x-1","count":1}`)},
+		{Data: []byte(`{"error":{"code":400,"err_code":10054,"description":"too large"},"stream":"P_JOBS","seq":0}`)},
+		{Data: []byte(`{"results":[{"command":"SELECT 1"}],"attempts":1}`)},
+		{Data: []byte(`{"type":"ack","seq":1,"msgs":1}`), Header: nats.Header{"Pgbridge-Seq": {"1"}}},
+	} {
+		for _, batched := range []bool{false, true} {
+			p := &StreamPublisher{state: publishing, inbox: "_INBOX.x", run: run{window: 1, number: 1, batched: batched}, Log: zap.NewNop(),
+				Problem: problem.New(part.Stream, error.Error), NC: &nats.Conn{}, Stream: streamS()}
+			p.flight.add(event.Item{Kind: event.KindEvent, Route: route}, "id")
+			p.flight.takeOff()
+			m.Subject = p.replySubject(0)
+			p.acknowledged(&m)
+			if p.flight.first() != nil || p.state != publishing {
+				t.Errorf("after %s, in a batch: %t, the event is acknowledged: %t, and the publisher is %s", m.Data, batched, p.flight.first() != nil, p.state)
+			}
+		}
 	}
 }

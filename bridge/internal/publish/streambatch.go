@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/bridge/internal/event"
+	"github.com/pgbridge/pgbridge/internal/stream"
 )
 
 const (
@@ -91,6 +92,9 @@ func (p *StreamPublisher) batchAnswered(m *nats.Msg, rest string) bool {
 	b := p.batch
 	if id, _, _ := strings.Cut(rest, "."); b == nil || b.id != id || !p.state.knowsEnd() {
 		return true // of an earlier one
+	}
+	if !stream.Answers(m, p.Stream.name()) {
+		return true
 	}
 	a, err := parseBatchAnswer(m)
 	switch {
