@@ -3,6 +3,7 @@ package txrunner_test
 import (
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/pgbridge/pgbridge/internal/harness"
@@ -20,9 +21,9 @@ type world struct {
 	js jetstream.JetStream // nil: not used
 }
 
-func newWorld(t testing.TB, scripts map[string]string) *world {
+func newWorld(t testing.TB, scripts map[string]string, hooks ...func(*server.Options)) *world {
 	t.Helper()
-	return &world{World: harness.New(t, scripts)}
+	return &world{World: harness.New(t, scripts, hooks...)}
 }
 
 // rows asks and returns the last result's rows as JSON.

@@ -451,3 +451,38 @@ func (w *world) leaveJob() {
 		w.T.Fatal(err)
 	}
 }
+
+// A look at the streams does not find that NATS refuses the asking for jobs.
+func TestJobsThatMayNotBeAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newJobWorld(t, map[string]string{"add": add}, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "anybody"}, {Username: "pgbridge", Password: "p", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Deny: []string{"$JS.API.CONSUMER.MSG.NEXT.>"}},
+		}}}
+		o.NoAuthUser = "anybody"
+	})
+	w.SQL(accounts)
+	config := w.Config()
+	withJobs(&config)
+	config.Transactions = harness.Requests(t, "nats://pgbridge:p@"+w.NATS.Addr())
+	r := harness.Launch(t, config)
+	const words = "NATS forbids asking the consumer: publish $JS.API.CONSUMER.MSG.NEXT.PGBRIDGE_JOBS.pgbridge_jobs"
+	problem(t, r, "jobs:", words)
+	taking := func() int { return r.Logs.FilterMessage("taking jobs").Len() }
+	before := taking()
+	looks, err := w.Client.SubscribeSync("$JS.API.STREAM.INFO.PGBRIDGE_JOBS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := looks.NextMsg(harness.Patience); err != nil {
+			t.Fatal(err)
+		}
+		problem(t, r, "jobs:", words)
+	}
+	harness.Equal(t, "that it takes jobs again", taking(), before)
+	if err := config.Transactions.ForceReconnect(); err != nil { // what it may do can be another
+		t.Fatal(err)
+	}
+	testenv.Wait(t, harness.Patience, "another attempt", func() bool { return taking() > before })
+}

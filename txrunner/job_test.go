@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,9 +21,9 @@ import (
 )
 
 // newJobWorld has the table of message ids.
-func newJobWorld(t *testing.T, scripts map[string]string) *world {
+func newJobWorld(t *testing.T, scripts map[string]string, hooks ...func(*server.Options)) *world {
 	t.Helper()
-	w := newWorld(t, scripts)
+	w := newWorld(t, scripts, hooks...)
 	w.Migrate()
 	var err error
 	if w.js, err = jetstream.New(w.Client, jetstream.WithPublishAsyncMaxPending(10_000)); err != nil {

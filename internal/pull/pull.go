@@ -25,8 +25,13 @@ const (
 	words = 64
 )
 
-// ErrTooLong says that the next message is longer than may be waiting.
-var ErrTooLong = errors.New("the next message is too long")
+var (
+	// ErrTooLong says that the next message is longer than may be waiting.
+	ErrTooLong = errors.New("the next message is too long")
+	// ErrForbidden says that NATS refuses what asks the consumer, as it does for as long as
+	// this connection lasts.
+	ErrForbidden = errors.New("NATS forbids asking the consumer")
+)
 
 // Options say what is asked for.
 type Options struct {
@@ -109,7 +114,7 @@ func (p *Puller) Next(ctx context.Context) (*nats.Msg, error) {
 			silence.Reset(2 * heartbeat)
 		case <-silence.C:
 			if p.nc.IsConnected() {
-				return nil, jetstream.ErrNoHeartbeat
+				return nil, p.silent()
 			}
 			silence.Reset(2 * heartbeat)
 		case <-p.ended:
@@ -129,6 +134,15 @@ func (p *Puller) ask() error {
 	}
 	p.asked, p.got, p.reconnects = true, 0, reconnects
 	return p.nc.PublishRequest(p.to, p.sub.Subject, p.request)
+}
+
+// silent says why nothing comes. NATS tells of a refusal in words only.
+func (p *Puller) silent() error {
+	said := p.nc.LastError()
+	if errors.Is(said, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(said.Error()), "publish to \""+strings.ToLower(p.to)+"\"") {
+		return fmt.Errorf("%w: publish %s", ErrForbidden, p.to)
+	}
+	return jetstream.ErrNoHeartbeat
 }
 
 // heard takes what the server says about the request, and reports whether it is served or

@@ -65,12 +65,13 @@ type Jobs struct {
 	log     *zap.Logger
 	metrics *metrics
 
-	backlog atomic.Pointer[backlog] // what the last look at the stream found; nil: nothing yet
-	sources atomic.Pointer[sources] // what the last look found; nil: never good yet
-	problem atomic.Pointer[string]  // why no jobs are taken; nil: they are
-	faulty  wait.Signal             // a worker has found a problem
-	seen    seen
-	running atomic.Int64 // jobs under way
+	backlog   atomic.Pointer[backlog]   // what the last look at the stream found; nil: nothing yet
+	sources   atomic.Pointer[sources]   // what the last look found; nil: never good yet
+	problem   atomic.Pointer[string]    // why no jobs are taken; nil: they are
+	faulty    wait.Signal               // a worker has found a problem
+	forbidden atomic.Pointer[forbidden] // that a worker was refused; nil: none was
+	seen      seen
+	running   atomic.Int64 // jobs under way
 
 	failedEnsured atomic.Bool // the stream of failed jobs was asked for
 }
@@ -81,6 +82,12 @@ func (j *Jobs) Running() int {
 		return 0
 	}
 	return int(j.running.Load())
+}
+
+// forbidden is what a connection may not do, which a look at the streams does not find.
+type forbidden struct {
+	err        error
+	reconnects uint64 // that the connection had before
 }
 
 // sources are what jobs come from and where their results go.

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -120,6 +121,9 @@ func (j *Jobs) look(ctx context.Context) error {
 	}
 	j.ensureFailed(ctx)
 	j.sources.Store(s)
+	if f := j.forbidden.Load(); f != nil && f.reconnects == j.config.Requests.Stats().Reconnects {
+		return f.err
+	}
 	return j.usable(ctx)
 }
 
@@ -138,8 +142,13 @@ func (j *Jobs) awaitUsable(ctx context.Context) bool {
 // work takes one job after the other until ctx ends; work is the jobs' context.
 func (j *Jobs) work(ctx, work context.Context) error {
 	for j.awaitUsable(ctx) {
+		reconnects := j.config.Requests.Stats().Reconnects
 		if err := j.take(ctx, work); err != nil {
-			j.fault(fmt.Errorf("stream %s: take jobs: %w", j.config.Stream, err))
+			err = fmt.Errorf("stream %s: take jobs: %w", j.config.Stream, err)
+			if errors.Is(err, pull.ErrForbidden) {
+				j.forbidden.Store(&forbidden{err, reconnects})
+			}
+			j.fault(err)
 		}
 	}
 	return nil
