@@ -11,12 +11,14 @@ package natsconn
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pgbridge/pgbridge/internal/files"
 )
 
 // Settings says where NATS is and who we are there. The zero value of a field
@@ -184,7 +186,7 @@ func (s Settings) readable() error {
 		if path == "" {
 			continue
 		}
-		f, err := os.Open(path)
+		f, err := files.Open(path)
 		if err != nil {
 			return fmt.Errorf("read NATS credentials: %w", err)
 		}
@@ -238,7 +240,12 @@ func (s Settings) credentials() ([]nats.Option, error) {
 // userInfo reads the password at each connect. Where the file is gone for a
 // moment, as while a secret is swapped, the server's refusal is retried.
 func (s Settings) userInfo() (user, password string) {
-	b, err := os.ReadFile(s.PasswordFile)
+	f, err := files.Open(s.PasswordFile)
+	if err != nil {
+		return s.User, s.Password
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 64<<10))
 	if err != nil {
 		return s.User, s.Password
 	}

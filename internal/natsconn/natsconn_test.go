@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/pgbridge/pgbridge/internal/files"
 	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
@@ -38,6 +40,10 @@ func TestOnce(t *testing.T) {
 	}
 	seed, _ := pair.Seed()
 	public, _ := pair.PublicKey()
+	pipe := filepath.Join(t.TempDir(), "pipe") // which nobody writes into
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name     string
 		server   func(*server.Options)
@@ -52,6 +58,7 @@ func TestOnce(t *testing.T) {
 		{"token", func(o *server.Options) { o.Authorization = "t" }, Settings{Token: "t"}, nil},
 		{"nkey", func(o *server.Options) { o.Nkeys = []*server.NkeyUser{{Nkey: public}} }, Settings{NKey: write(t, string(seed))}, nil},
 		{"missing file", password, Settings{User: "u", PasswordFile: "/nowhere"}, os.ErrNotExist},
+		{"pipe", password, Settings{User: "u", PasswordFile: pipe}, files.ErrNotRegular},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

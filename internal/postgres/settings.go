@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
+	"github.com/pgbridge/pgbridge/internal/files"
 	"github.com/pgbridge/pgbridge/internal/inlet"
 )
 
@@ -192,7 +192,7 @@ func lowerNames(params map[string]string) map[string]string {
 
 // readPassword returns what the file holds, without one line end at its end.
 func readPassword(path string) (string, error) {
-	f, err := os.Open(path)
+	f, err := files.Open(path)
 	if err != nil {
 		return "", &ConfigError{Setting: "password_file", Err: err}
 	}

@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lib/pq"
 	"pgregory.net/rapid"
+
+	"github.com/pgbridge/pgbridge/internal/files"
 )
 
 // quote writes a value for a key=value connection string.
@@ -312,5 +315,11 @@ func TestPasswordSources(t *testing.T) {
 	}
 	if _, err := s.Targets(deadline(t)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Targets without the password file = %v, want %v", err, os.ErrNotExist)
+	}
+	if err := syscall.Mkfifo(file, 0o600); err != nil { // nobody writes into it
+		t.Fatal(err)
+	}
+	if _, err := s.ConnConfig(t.Context()); !errors.Is(err, files.ErrNotRegular) {
+		t.Errorf("ConnConfig with a pipe for a password file = %v, want %v", err, files.ErrNotRegular)
 	}
 }

@@ -1,7 +1,6 @@
 package script
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+
+	"github.com/pgbridge/pgbridge/internal/files"
 )
 
 const extension = ".sql"
@@ -135,14 +135,14 @@ var errNoScript = fmt.Errorf("not a regular file of at most %d MiB", MaxBytes>>2
 // readFile reads a file that may be another one by now than it was just looked at: it
 // does not wait for a pipe's other end, and reads no more than a script may have.
 func readFile(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := files.Open(path)
+	if errors.Is(err, files.ErrNotRegular) {
+		return nil, errNoScript
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, cmp.Or(err, errNoScript)
-	}
 	source, err := io.ReadAll(io.LimitReader(f, MaxBytes+1))
 	if err == nil && len(source) > MaxBytes {
 		err = errNoScript

@@ -2,16 +2,15 @@ package config
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
-	"syscall"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/pgbridge/pgbridge/internal/files"
 )
 
 // maxFileBytes is more than a Kubernetes ConfigMap can hold.
@@ -58,14 +57,11 @@ func (n *node) UnmarshalYAML(unmarshal func(any) error) error {
 // readAgain returns the bytes of a file that may be another one by now than it was: it
 // waits for no pipe's other end.
 func readAgain(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := files.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, cmp.Or(err, fs.ErrInvalid)
-	}
 	return readFrom(f, path)
 }
 
