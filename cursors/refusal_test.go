@@ -297,7 +297,7 @@ func TestStreamsOfNulls(t *testing.T) {
 		"nulls": "SELECT " + strings.Repeat("NULL, ", 1500) + "NULL FROM generate_series(1, 30000);",
 		"none":  "SELECT FROM generate_series(1, 2000000);",
 	})
-	r := w.serve()
+	r := w.serve(func(c *txrunner.Config) { c.IdleTimeout = 5 * time.Minute }) // whatever reading takes
 	held := func() float64 { return gathered(t, r)["pgbridge_request_memory_bytes"] }
 	tx := w.Works("begin", "").Tx
 	w.Works(tx+".cursor.nulls", `{"count": 0}`)

@@ -143,7 +143,7 @@ func TestLinkLostAtCommit(t *testing.T) {
 	lock.leave()
 
 	lock.take() // and now it does commit: the cancel request does not get through
-	running = w.async("run.unlimited", `{"timeout_ms": 1000, "params": {"id": 3}}`, "Nats-Msg-Id", "settled")
+	running = w.async("run.unlimited", `{"timeout_ms": 5000, "params": {"id": 3}}`, "Nats-Msg-Id", "settled")
 	w.atLock()
 	proxy.Freeze()
 	a = <-running
@@ -154,7 +154,7 @@ func TestLinkLostAtCommit(t *testing.T) {
 		return harness.Value[int](w.World, "SELECT count(*)::int FROM slow_commit WHERE id = 3") == 1
 	})
 	proxy.Thaw()
-	a = w.Ask("run.unlimited", `{"timeout_ms": 1000, "params": {"id": 3}}`, "Nats-Msg-Id", "settled")
+	a = w.Ask("run.unlimited", `{"timeout_ms": 5000, "params": {"id": 3}}`, "Nats-Msg-Id", "settled")
 	harness.Equal(t, "the message id settles it", a.Header.Get("Pgbridge-Replayed")+" "+code(a), "true ok")
 	harness.Equal(t, "rows", harness.Value[int](w.World, "SELECT count(*)::int FROM slow_commit WHERE id = 3"), 1)
 }
