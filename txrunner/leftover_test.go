@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgbridge/pgbridge/internal/harness"
 	"github.com/pgbridge/pgbridge/internal/testenv"
@@ -122,6 +123,22 @@ func TestFunctionsLeaveNothing(t *testing.T) {
 			w.noLocks("a run that only reads")
 			look("a run that only reads")
 		})
+	}
+}
+
+// TestNobodyElseCatchesUp holds that a catch-up script, which no client has asked for, is run
+// as if a caller of its own did: what it returns is announced as all that was missed.
+func TestNobodyElseCatchesUp(t *testing.T) {
+	t.Parallel()
+	w := newLeftoverWorld(t)
+	w.leaver("it", `PERFORM take_place('%pg_advisory_unlock_all%', 'SESSION_USER, current_setting(''role''), 0::oid, NULL::void');`)
+	w.Write("missed", "SELECT v FROM ledger WHERE now() >= @since")
+	r := w.Serve(func(c *txrunner.Config) { c.RunConnections, c.PinnedConnections, c.Share = 1, 1, 1 })
+	for range 3 {
+		if got, err := caughtUp(r.Runner, "missed", time.Unix(0, 0)); err != nil || len(got) != 1 || got[0] != "ours" {
+			t.Errorf("what was missed: %q, %v; want that it is ours", got, err)
+		}
+		w.Ask("run.leave_it", ``)
 	}
 }
 

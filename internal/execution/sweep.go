@@ -46,7 +46,7 @@ func Sweep(ctx context.Context, pool *session.Pool, c *Call, most int, row func(
 		return err
 	}
 	defer free()
-	s, err := Acquire(ctx, pool, c.Owner, c.Caller)
+	s, err := Acquire(ctx, pool, c.Owner, session.NoClient)
 	if err != nil {
 		return err
 	}

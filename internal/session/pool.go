@@ -105,6 +105,9 @@ func usable(ctx context.Context, conn *pgx.Conn) (bool, error) {
 // Ourselves is the caller in whose name this program does work of its own.
 const Ourselves = "\x00"
 
+// NoClient is the caller in whose name scripts are run that no client has asked for.
+const NoClient = "\x00\x00"
+
 // Acquire returns the session of a free connection, which [Session.GiveBack]
 // gives back, out of owner's share, for work in the name of a caller; empty means
 // that nobody vouches for one. It waits for one for 5 s at most; then the
