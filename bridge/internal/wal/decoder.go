@@ -41,6 +41,7 @@ type decoder struct {
 
 	commit LSN       // of the transaction that is being read; 0: none
 	time   time.Time // of that commit
+	sent   time.Time // when the server sent the current message, by its clock
 	prefix string    // the last one, which mostly is the next one too
 	reply  bool      // the server asked for a status
 }
@@ -108,9 +109,11 @@ func (d *decoder) data() (Event, error) {
 	case 'k':
 		return d.keepalive()
 	case 'w':
-		if err := d.skip(24); err != nil { // start, end and time of what was sent so far
+		b, err := d.fixed(24) // start and end of what was sent so far, and when this was
+		if err != nil {
 			return Event{}, err
 		}
+		d.sent = serverTime(binary.BigEndian.Uint64(b[16:]))
 		return d.change()
 	}
 	return Event{}, nil
@@ -142,7 +145,7 @@ func (d *decoder) change() (Event, error) {
 		if err != nil {
 			return Event{}, err
 		}
-		d.commit, d.time = lsnAt(b), serverTime(binary.BigEndian.Uint64(b[8:]))
+		d.commit, d.time = lsnAt(b), d.committed(b[8:])
 		return Event{}, nil
 	case 'C':
 		b, err := d.fixed(25)
@@ -150,13 +153,23 @@ func (d *decoder) change() (Event, error) {
 			return Event{}, err
 		}
 		d.commit = 0
-		return Event{Kind: KindCommit, Commit: lsnAt(b[1:]), LSN: lsnAt(b[9:]), Time: serverTime(binary.BigEndian.Uint64(b[17:]))}, nil
+		return Event{Kind: KindCommit, Commit: lsnAt(b[1:]), LSN: lsnAt(b[9:]), Time: d.committed(b[17:])}, nil
 	case 'M':
 		return d.logical()
 	case 'b', 'S':
 		return Event{}, errTooEarly
 	}
 	return Event{}, nil
+}
+
+// committed reads when a transaction committed. Where it came from another server that
+// server's clock has told it, which may be ahead: it is before it was sent at any rate.
+func (d *decoder) committed(b []byte) time.Time {
+	at := serverTime(binary.BigEndian.Uint64(b))
+	if at.After(d.sent) {
+		return d.sent
+	}
+	return at
 }
 
 // logical reads a logical message. One that is not transactional comes whether

@@ -23,8 +23,11 @@ func framed(kind byte, body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(body)+4)), body...)
 }
 
+// sent is when the server sends what has changed.
+var sent = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func change(body []byte) []byte {
-	return framed('d', append(append([]byte{'w'}, make([]byte, 24)...), body...))
+	return framed('d', append(numbers('w', 0, 0, uint64(sent.UnixMicro()-postgresEpoch)), body...))
 }
 
 func numbers(kind byte, values ...uint64) []byte {
@@ -71,6 +74,26 @@ func decodeAll(t *testing.T, max int, parts ...[]byte) ([]Event, error) {
 			return events, err
 		}
 		events = append(events, e)
+	}
+}
+
+// A transaction that came from another server has that server's time.
+func TestDecoderBelievesNoTimeToCome(t *testing.T) {
+	t.Parallel()
+	for _, at := range []time.Time{sent.Add(-time.Second), sent, sent.Add(time.Microsecond), sent.AddDate(100, 0, 0)} {
+		got, err := decodeAll(t, 10, begin(20, at), logical(true, 11, "pgbridge.a", "x"), end(20, 24, at))
+		if !errors.Is(err, io.ErrUnexpectedEOF) || len(got) != 2 {
+			t.Fatalf("decoded %v, %v", got, err)
+		}
+		want := at
+		if at.After(sent) {
+			want = sent
+		}
+		for _, e := range got {
+			if !e.Time.Equal(want) {
+				t.Errorf("committed at %s: Time = %s, want %s", at, e.Time, want)
+			}
+		}
 	}
 }
 
