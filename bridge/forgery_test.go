@@ -186,6 +186,21 @@ func TestLockInForeignHands(t *testing.T) {
 	r.ready(t)
 }
 
+// A prepared transaction that has it belongs to no session: its name and user are told.
+func TestLockInAPreparedTransaction(t *testing.T) {
+	t.Parallel()
+	server := testenv.DedicatedPostgres(t, testenv.PGOptions{Settings: map[string]string{"max_prepared_transactions": "4"}})
+	w := worldOn(t, server.NewDatabase(t))
+	name, login := stranger(t, w.pg)
+	config := w.config(t, map[string]bridge.Channel{"orders": {}})
+	gid := "forgotten by " + name
+	testenv.Exec(t, login, fmt.Sprintf("BEGIN; SELECT pg_advisory_xact_lock(%d); PREPARE TRANSACTION '%s'", control.LockKey(config.Prefix), gid))
+	r := launch(t, config)
+	r.hasProblem(t, fmt.Sprintf("held by the prepared transaction %q of user %q", gid, name))
+	testenv.Exec(t, w.pg, fmt.Sprintf("ROLLBACK PREPARED '%s'", gid))
+	r.ready(t)
+}
+
 func take(ctx context.Context, conn *pgconn.PgConn, key int64) error {
 	_, err := conn.Exec(ctx, fmt.Sprintf("SELECT pg_advisory_lock(%d)", key)).ReadAll()
 	return err

@@ -152,7 +152,8 @@ var errElsewhere = errors.New("the connection settings lead to another server no
 
 // holder is who else holds the lock, as it was seen.
 type holder struct {
-	pid               int
+	pid               int    // 0: it is a prepared transaction
+	prepared          string // its name
 	user, application string
 	replicas          bool   // the role is one that replicas log in as
 	began             string // see backend

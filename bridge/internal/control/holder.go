@@ -30,6 +30,11 @@ const (
 	// holderSQL tells who has the publishing lock.
 	holderSQL = `SELECT l.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), ` + replicaSQL + `,
 	coalesce(` + beganSQL + `, '') ` + heldSQL
+	// preparedSQL tells which prepared transaction has it. The lock says of one no more than
+	// a number that only its other locks have, of which one is on the transaction itself.
+	preparedSQL = `SELECT p.gid, p.owner::text FROM pg_locks x JOIN pg_prepared_xacts p ON p.transaction = x.transactionid
+	WHERE x.pid IS NULL AND x.granted AND x.locktype = 'transactionid'
+	AND x.virtualtransaction = (SELECT l.virtualtransaction ` + heldSQL + ` AND l.pid IS NULL LIMIT 1)`
 )
 
 // lookAtHolder finds out who has the lock that this replica could not get.
@@ -46,7 +51,7 @@ func (s *session) lookAtHolder(ctx context.Context) error {
 		if s.former.is(h) {
 			return s.endFormer(ctx)
 		}
-		if h.pid != s.watched.pid {
+		if h.pid != s.watched.pid || h.prepared != s.watched.prepared {
 			s.watched = watched{holder: h, since: time.Now()}
 		}
 		s.watched.looked = time.Now()
@@ -58,8 +63,12 @@ func (s *session) lookAtHolder(ctx context.Context) error {
 func (s *session) whoHolds(ctx context.Context) (h holder, err error) {
 	var pid *int // none for a prepared transaction
 	err = s.conn.QueryRow(ctx, holderSQL, s.Key).Scan(&pid, &h.user, &h.application, &h.replicas, &h.began)
-	if pid != nil {
+	switch {
+	case err != nil:
+	case pid != nil:
 		h.pid = *pid
+	default:
+		err = s.conn.QueryRow(ctx, preparedSQL, s.Key).Scan(&h.prepared, &h.user)
 	}
 	return h, err
 }
@@ -78,6 +87,14 @@ func (s *session) judgeHolder() {
 		s.Foreign.Clear(s.Log)
 		return
 	}
-	s.Foreign.Set(s.Log, fmt.Errorf("held by backend %d, user %q, application %q, which is no replica: end that session",
-		w.pid, strings.ToValidUTF8(w.user, "?"), strings.ToValidUTF8(w.application, "?")))
+	s.Foreign.Set(s.Log, errors.New(w.stranger()))
+}
+
+// stranger says who it is, and how to be rid of it.
+func (h *holder) stranger() string {
+	user := strings.ToValidUTF8(h.user, "?")
+	if h.pid == 0 {
+		return fmt.Sprintf("held by the prepared transaction %q of user %q: ROLLBACK PREPARED ends it", strings.ToValidUTF8(h.prepared, "?"), user)
+	}
+	return fmt.Sprintf("held by backend %d, user %q, application %q, which is no replica: end that session", h.pid, user, strings.ToValidUTF8(h.application, "?"))
 }
