@@ -146,7 +146,7 @@ func (j *Job) last(ctx context.Context) (*nats.Msg, error) {
 		if m == nil {
 			m = j.stored(ctx)
 		}
-		if m == nil {
+		if m == nil || m.Header.Get(api.HeaderJob) == "" { // what others have had a stream say there
 			continue
 		}
 		if failure := api.DecodeError(m.Header, m.Data); failure != nil {

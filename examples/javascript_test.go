@@ -328,6 +328,15 @@ func TestJavaScriptForgedAnswers(t *testing.T) {
 			})
 		}
 	})
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "JOBS", Subjects: []string{"forged.job.>"}}); err != nil {
+		t.Fatal(err)
+	}
+	answer(t, nc, "forged.said", func(m *nats.Msg) {
+		const result = "forged.result.slow.one"
+		_ = nc.PublishMsg(&nats.Msg{Subject: result, Header: nats.Header{"Pgbridge-Job": {"one"}}, Data: []byte(`{"results": [], "attempts": 7}`)})
+		_ = nc.Publish(result, []byte(`{"stream": "JOBS", "seq": 2}`))
+		_ = m.Respond(nil)
+	})
 	run(t, bus, node(t, "test/forged.js")).awaits(t, `(?m)^none of it was believed$`)
 	if _, err := js.Stream(t.Context(), "SPY"); err != nil {
 		t.Errorf("the stream: %v", err)

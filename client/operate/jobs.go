@@ -108,6 +108,8 @@ func (o *Operator) Results(ctx context.Context, limit int) ([]Job, error) {
 			continue
 		case err != nil:
 			return nil, reading(ctx, o.options.Results, err)
+		case m.Header.Get(api.HeaderJob) == "": // what others have had another stream say there
+			continue
 		}
 		jobs = append(jobs, o.endedJob(m))
 	}
@@ -137,6 +139,9 @@ func (o *Operator) Result(ctx context.Context, id string) (*nats.Msg, error) {
 	m, err := o.byToken(ctx, stream, o.options.Prefix+".result.>", id)
 	if err != nil {
 		return nil, err
+	}
+	if m.Header.Get(api.HeaderJob) == "" {
+		return nil, fmt.Errorf("%s: something else than a result is in its place: %w", m.Subject, ErrNoJob)
 	}
 	return &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}, nil
 }

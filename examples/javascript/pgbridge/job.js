@@ -59,7 +59,8 @@ export class Job {
     this.duplicate = false;
     this.#sub = nc.subscribe(subject, {
       callback: (err, m) => {
-        if (!err) this.#result = m;
+        if (err || !m.headers?.get("Pgbridge-Job")) return; // others can have a stream's acknowledgement sent here
+        this.#result = m;
         this.#wake?.();
       },
     });
@@ -76,7 +77,7 @@ export class Job {
         const m = this.#result ?? (await this.#next(pause)) ?? (await this.#stored());
         pause = lookAgain;
         if (this.nc.isClosed()) throw new PgbridgeError("no_answer", `job ${this.id}: the connection was closed; the job goes on`);
-        if (!m) continue;
+        if (!m?.headers?.get("Pgbridge-Job")) continue;
         const error = failure(m);
         if (error) throw error;
         return m.json();

@@ -42,6 +42,9 @@ await assert.rejects(read(forged, "ack"), { code: "forged" });
 await assert.rejects(async () => {
   for await (const _ of await forged.cursor("pages"));
 }, { code: "forged" });
+const job = await forged.job("slow", {}, { id: "one" });
+await nc.request("forged.said"); // its result, and then another stream's acknowledgement
+assert.equal((await job.wait()).attempts, 7);
 await nc.close();
 console.log("none of it was believed");
 process.exit();
