@@ -314,6 +314,15 @@ func shopAttacks(t *testing.T, d deployment, shop *nats.Conn) {
 	if after := total(t, d); after != before {
 		t.Errorf("%s requests were answered before, %s after", before, after)
 	}
+	// A chunk has a reply subject: to a subject that is imported it comes back as a request.
+	if err := shop.PublishRequest("pgbridge.copy.export_orders", "pgbridge.begin", []byte(`{"params": {"customer": "acme"}}`)); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Wait(t, patience, "a chunk to be dropped", func() bool { return d.dropped(t, "nats") != "2" })
+	_, err = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "HOG", Subjects: []string{"hog"}, MaxBytes: 1 << 30})
+	if err == nil {
+		t.Error("one team may have as much of the storage as it likes")
+	}
 	thief, err := js.Stream(t.Context(), "THIEF")
 	if err != nil {
 		t.Fatal(err)

@@ -61,6 +61,9 @@ func (e *endpoint) receive(q *queue, msg *nats.Msg) {
 		endpoint: e,
 	}
 	why := e.host.unwelcome(msg)
+	if e.Private == nil && why == "" && chunk(msg.Header) {
+		why = dropNATS
+	}
 	if err := CheckHeaders(msg); err != nil && why == "" {
 		e.refuse(r, msg.Sub, err)
 		return

@@ -38,6 +38,14 @@ func madeByNATS(header nats.Header) bool {
 	return false
 }
 
+// chunk reports whether a message is one that only transactions' subjects are for. Chunks
+// that are sent have a reply subject, and NATS takes them back in as requests from an account
+// that imports those, where their receiver has named a subject that is imported.
+func chunk(header nats.Header) bool {
+	_, numbered := header[HeaderSeq]
+	return numbered
+}
+
 func setByClients(key string) bool {
 	for _, prefix := range clientHeaders {
 		if startsWith(key, prefix) {

@@ -72,6 +72,21 @@ func TestWhatNATSSendsIsNoRequest(t *testing.T) {
 	}
 }
 
+// TestChunkIsNoRequest has a chunk that was sent come back, with its reply subject, as NATS
+// brings it from an account that imports where it was to go.
+func TestChunkIsNoRequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, Endpoint{Name: "do", Subject: "do.>", Handler: Each(func(context.Context, *Request) (Reply, error) {
+		t.Error("a chunk was served")
+		return Reply{}, nil
+	})})
+	chunk := &nats.Msg{Subject: "do.x", Reply: r.client.NewInbox(), Header: nats.Header{HeaderSeq: {"1"}}, Data: []byte("{}")}
+	if err := r.client.PublishMsg(chunk); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the chunk is dropped", func() bool { return r.dropped(t, dropNATS) == 1 })
+}
+
 func TestMadeByNATS(t *testing.T) {
 	t.Parallel()
 	for key, want := range map[string]bool{
