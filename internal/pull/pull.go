@@ -23,6 +23,9 @@ const (
 
 	// words is more than the server says about requests while nobody listens.
 	words = 64
+
+	// acknowledgements is what the reply subjects of a consumer's messages begin with.
+	acknowledgements = "$JS.ACK."
 )
 
 var (
@@ -98,6 +101,9 @@ func (p *Puller) Next(ctx context.Context) (*nats.Msg, error) {
 		}
 		select {
 		case m := <-p.messages:
+			if !ours(m) {
+				continue
+			}
 			if m.Reply != "" {
 				p.got++
 				p.asked = p.asked && p.got < p.batch
@@ -203,8 +209,17 @@ func (p *Puller) Close(giveBack func(*nats.Msg)) {
 	}
 }
 
+// ours reports whether a message is the consumer's, or the server's word. Who knows, or
+// guesses, where a consumer delivers can have answers to requests of his own sent there.
+func ours(m *nats.Msg) bool {
+	if m.Reply == "" {
+		return m.Header.Get(statusHeader) != ""
+	}
+	return strings.HasPrefix(m.Reply, acknowledgements)
+}
+
 func returned(m *nats.Msg, giveBack func(*nats.Msg)) {
-	if m.Reply != "" {
+	if m.Reply != "" && ours(m) {
 		giveBack(m)
 	}
 }
