@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/pgbridge/pgbridge/internal/api"
 )
 
 // Headers of NATS's own messages, see
@@ -42,7 +44,7 @@ func madeByNATS(header nats.Header) bool {
 // that are sent have a reply subject, and NATS takes them back in as requests from an account
 // that imports those, where their receiver has named a subject that is imported.
 func chunk(header nats.Header) bool {
-	_, numbered := header[HeaderSeq]
+	_, numbered := header[api.HeaderSeq]
 	return numbered
 }
 
