@@ -66,6 +66,7 @@ var trapScripts = map[string]string{
 	"retry":  "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '40001'; END $$",
 	"import": "COPY public.thing (n) FROM STDIN (FORMAT csv, QUOTE @quote)",
 	"export": "COPY public.thing (n) TO STDOUT",
+	"missed": "SELECT n FROM public.thing WHERE pg_catalog.timestamptz_ge(pg_catalog.now(), @since::pg_catalog.timestamptz)",
 	"temp":   "CREATE TEMP TABLE scratch (n pg_catalog.int4) ON COMMIT DROP; INSERT INTO scratch VALUES (@n); SELECT n FROM scratch",
 }
 
@@ -91,10 +92,11 @@ func TestNothingFallsIntoTraps(t *testing.T) {
 postgres: {url: %q, run_connections: 2}
 nats: {url: %q}
 http: 127.0.0.1:0
-channels: {core: {notify: true}, stored: {delivery: jetstream}, kept: {durable: true}}
+channels: {core: {notify: true, catch_up: missed}, stored: {delivery: jetstream}, kept: {durable: true}}
 scripts: %s
 sql: true
 jobs: {attempts: 2}
+console: true
 `, url, bus.URL(), scripts))
 	untouched := func(after string) {
 		t.Helper()
@@ -121,6 +123,10 @@ jobs: {attempts: 2}
 	untouched("runs")
 	trapTransactions(t, nc)
 	untouched("transactions")
+	trapConsole(t, httpAddress(t, c)) // a transaction is open
+	untouched("console")
+	trapCatchUp(t, nc, url)
+	untouched("catch-up")
 	trapCopies(t, nc)
 	untouched("copies")
 	trapJobs(t, nc)
@@ -227,6 +233,27 @@ func trapTransactions(t *testing.T, nc *nats.Conn) {
 	} {
 		works(t, nc, tx+"."+step[0], step[1])
 	}
+}
+
+func trapConsole(t *testing.T, address string) {
+	t.Helper()
+	client := http.Client{Timeout: 30 * time.Second}
+	for _, view := range []string{"overview", "durable", "transactions", "jobs", "scripts", "script&name=add", "script&name=rows"} {
+		answer, err := client.Get("http://" + address + "/console/api/view?view=" + view)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.Body.Close(); answer.StatusCode != http.StatusOK {
+			t.Errorf("the view %s: %s", view, answer.Status)
+		}
+	}
+}
+
+func trapCatchUp(t *testing.T, nc *nats.Conn, url string) {
+	t.Helper()
+	gaps := subscribed(t, nc, "pgbridge.gap.core")
+	testenv.Exec(t, url, "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE pg_catalog.starts_with(application_name, 'pgbridge listener') AND datname OPERATOR(pg_catalog.=) pg_catalog.current_database()")
+	wants(t, gaps, `"complete":true`)
 }
 
 func trapCopies(t *testing.T, nc *nats.Conn) {
