@@ -29,7 +29,7 @@ func TestCheckSaysWhatScriptsDo(t *testing.T) {
 		CREATE FUNCTION enter(t text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', t, true) $$;
 		CREATE FUNCTION "Enter too"(t text) RETURNS text LANGUAGE sql AS $$ SELECT set_config('search_path', t, true) $$;
 		CREATE FUNCTION known(t text) RETURNS text LANGUAGE sql STABLE AS 'SELECT t';
-		DO $$ BEGIN CREATE ROLE insider; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+		DO $$ BEGIN CREATE ROLE insider; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		CREATE SCHEMA insider AUTHORIZATION insider; CREATE TABLE insider.inside (a date); GRANT ALL ON insider.inside TO insider`)
 	seen := 0
 	checked, faults := txrunner.CheckScripts(t.Context(), w.Config(), func(done, total int) {

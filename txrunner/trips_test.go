@@ -19,7 +19,7 @@ func TestRoundTrips(t *testing.T) {
 		"temp":    "CREATE TEMP TABLE scratch (id int) ON COMMIT DROP; INSERT INTO scratch VALUES (@n); SELECT * FROM scratch",
 		"nothing": "SAVEPOINT a; RELEASE a",
 	})
-	w.SQL(accounts + "; DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT ALL ON account TO clerk")
+	w.SQL(accounts + "; DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$; GRANT ALL ON account TO clerk")
 	w.Migrate()
 	counter, through := testenv.NewTripCounter(t, w.Postgres)
 	w.Serve(func(c *txrunner.Config) {

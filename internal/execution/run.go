@@ -73,8 +73,7 @@ func refused(err error) error {
 // maxStale is how often a call is tried again because of what has changed.
 const maxStale = 3
 
-// try runs a call on one connection, its own or, where it waits for one, that of
-// another call of the same.
+// try runs a call on one connection, its own or that of another call of the same.
 func try(ctx context.Context, pool *session.Pool, c *Call, attempt, limit int, buffer []byte) (Outcome, error) {
 	if attempt == 1 && c.sociable(ctx) {
 		return inCompany(ctx, pool, c, limit, buffer)
@@ -86,12 +85,18 @@ func try(ctx context.Context, pool *session.Pool, c *Call, attempt, limit int, b
 	return alone(ctx, s, c, attempt, limit, buffer)
 }
 
-// inCompany runs a call together with those that wait for a connection; where that
-// comes to nothing, alone.
+// inCompany runs a call together with those that have come at the same time or wait for a
+// connection; where that comes to nothing, alone.
 func inCompany(ctx context.Context, pool *session.Pool, c *Call, limit int, buffer []byte) (Outcome, error) {
 	own := seatOf(c, pool, limit)
-	s, err := pool.AcquireFor(ctx, c.Owner, c.Caller, own)
-	if errors.Is(err, session.ErrTaken) {
+	taken := own.greet()
+	var s *session.Session
+	var err error
+	if !taken {
+		s, err = pool.AcquireFor(ctx, c.Owner, c.Caller, own)
+		taken = errors.Is(err, session.ErrTaken)
+	}
+	if taken {
 		body, ok, err := own.result(ctx)
 		switch {
 		case err != nil:
@@ -112,7 +117,9 @@ func inCompany(ctx context.Context, pool *session.Pool, c *Call, limit int, buff
 		return alone(ctx, s, c, 1, limit, buffer)
 	}
 	if others := own.company.take(own); len(others) > 0 {
+		began := time.Now()
 		well := together(ctx, s, append([]*seat{own}, others...), buffer)
+		own.company.ranTogether(1+len(others), time.Since(began))
 		own.company.end(others, well)
 		if own.body != nil {
 			s.GiveBack(false)

@@ -21,6 +21,7 @@ import (
 type companyWorld struct {
 	t       *testing.T
 	url     string
+	through string // the URL whose round trips are counted
 	counter *testenv.TripCounter
 	pool    *session.Pool
 	program *Program
@@ -31,17 +32,8 @@ func newCompany(t *testing.T, setup, sql string) *companyWorld {
 	t.Helper()
 	w := &companyWorld{t: t, url: testenv.Postgres(t).NewDatabase(t)}
 	testenv.Exec(t, w.url, setup)
-	var through string
-	w.counter, through = testenv.NewTripCounter(t, w.url)
-	settings, err := postgres.Parse(through, postgres.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.pool, err = session.Open(t.Context(), "runs", session.NewHome(settings), 1, 1, session.Limits{Statement: time.Minute, Idle: time.Minute}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.pool.Close)
+	w.counter, w.through = testenv.NewTripCounter(t, w.url)
+	w.pool = w.connections(1)
 	parsed, err := script.ParseSQL(sql)
 	if err != nil {
 		t.Fatal(err)
@@ -56,6 +48,21 @@ func newCompany(t *testing.T, setup, sql string) *companyWorld {
 	}
 	w.program.company.took.Store(1)
 	return w
+}
+
+// connections returns a pool of n.
+func (w *companyWorld) connections(n int) *session.Pool {
+	w.t.Helper()
+	settings, err := postgres.Parse(w.through, postgres.Options{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pool, err := session.Open(w.t.Context(), "runs", session.NewHome(settings), n, 1, session.Limits{Statement: time.Minute, Idle: time.Minute}, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(pool.Close)
+	return pool
 }
 
 func (w *companyWorld) call(n int) *Call {
@@ -154,6 +161,73 @@ func TestCallsThatWaitShareARoundTrip(t *testing.T) {
 	}
 }
 
+// Whoever has come at the same time goes along though there is a connection for each.
+func TestCallsThatComeTogetherShareARoundTrip(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, "", "SELECT @n::int * 2")
+	w.pool = w.connections(mostTogether)
+	testenv.Wait(t, time.Minute, "fewer round trips than calls", func() bool {
+		before := w.counter.Trips()
+		bodies := make([]string, mostTogether)
+		var want []string
+		var all sync.WaitGroup
+		for i := range bodies {
+			want = append(want, fmt.Sprint(2*i))
+			all.Go(func() {
+				var err error
+				if bodies[i], err = w.run(w.call(i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		wants(t, "come together", bodies, want...)
+		return w.counter.Trips()-before < mostTogether
+	})
+}
+
+// Where each call makes a round trip much longer, those that have a connection of their own
+// are not kept waiting for others.
+func TestDearCallsGoAlone(t *testing.T) {
+	t.Parallel()
+	w := newCompany(t, "", "SELECT @n::int")
+	company := w.program.company
+	greets := func() bool {
+		s := seatOf(w.call(1), w.pool, smallReply)
+		taken := s.greet()
+		return !taken && s.sits && s.Granted()
+	}
+	company.ran(time.Millisecond)
+	for range 64 {
+		company.ranTogether(8, time.Millisecond+8*dearCall/2)
+	}
+	if !greets() {
+		t.Error("calls that are cheap are not sent together")
+	}
+	company.ranTogether(8, time.Millisecond+8*dearCall) // an exception
+	if !greets() {
+		t.Error("one dear call parts them all")
+	}
+	for range 64 {
+		company.ranTogether(8, time.Millisecond+8*2*dearCall)
+		company.ranTogether(1, time.Hour) // who is alone keeps nobody
+	}
+	if greets() {
+		t.Error("calls that are dear are sent together")
+	}
+	waits := seatOf(w.call(1), w.pool, smallReply)
+	waits.Waits()
+	if n := len(company.take(seatOf(w.call(0), w.pool, smallReply))); n != 1 {
+		t.Errorf("%d calls that wait are taken, want 1", n)
+	}
+	for range shyFor {
+		company.ran(time.Millisecond)
+	}
+	if !greets() {
+		t.Error("they are never sent together again")
+	}
+}
+
 func TestWhatIsRefusedIsRunAlone(t *testing.T) {
 	t.Parallel()
 	w := newCompany(t, "", "SELECT 12 / (@n::int - 3)")
@@ -177,7 +251,7 @@ func TestWhoeverIsSlowKeepsNobodyWaiting(t *testing.T) {
 
 func TestWhatOneLeavesReachesNoOther(t *testing.T) {
 	t.Parallel()
-	w := newCompany(t, `DO $$ BEGIN CREATE ROLE another; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+	w := newCompany(t, `DO $$ BEGIN CREATE ROLE another; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		CREATE FUNCTION leave(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
 			IF n = 2 THEN PERFORM set_config('role', 'another', false); END IF;
 			IF n = 3 THEN PERFORM set_config('work_mem', '1234kB', false), pg_advisory_lock(7); END IF;
@@ -200,7 +274,7 @@ func TestWhatOneLeavesReachesNoOther(t *testing.T) {
 // keeps its rows.
 func TestRowsBehindBadCompanyAreNotKept(t *testing.T) {
 	t.Parallel()
-	w := newCompany(t, `DO $$ BEGIN CREATE ROLE another; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+	w := newCompany(t, `DO $$ BEGIN CREATE ROLE another; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$;
 		CREATE FUNCTION leave(n int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
 			IF n = 2 THEN PERFORM set_config('role', 'another', false); END IF;
 			RETURN repeat('x', 3000);
