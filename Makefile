@@ -18,7 +18,7 @@ TEST_TIMEOUT ?= 20m
 # Tests of one package at a time: most of them wait for something.
 PARALLEL     ?= 6
 # How often a test that failed is tried again, alone, before it counts. What only passes then is
-# printed all the same: such a test is to be repaired. More than three are not tried again.
+# printed all the same: such a test is to be repaired. More than six are not tried again.
 RERUNS       ?= 0
 FUZZ         ?= 1m
 ORACLE       ?= 1h
@@ -47,7 +47,7 @@ ALERTS       := deploy/prometheus
 
 # $(call go_test,FLAGS,PACKAGES)
 go_test = $(if $(filter-out 0,$(RERUNS)),$(GO) run $(GOTESTSUM) --format standard-quiet --rerun-fails=$(RERUNS) \
-	--rerun-fails-run-root-test --rerun-fails-max-failures=3 --packages="$(strip $(2))" -- $(1),$(GO) test $(1) $(2))
+	--rerun-fails-run-root-test --rerun-fails-max-failures=6 --packages="$(strip $(2))" -- $(1),$(GO) test $(1) $(2))
 
 .DEFAULT_GOAL := help
 .PHONY: release check-alerts check-apiserver help build image image-push check-deploy demo test test-all race majors check static check-docs check-node format vet lint tidy fuzz fuzz-short oracle oracle-short chaos chaos-short fresh bench bench-chart clean

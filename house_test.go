@@ -323,7 +323,7 @@ func TestFailuresAreTriedAgainWhereThatIsAskedFor(t *testing.T) {
 				t.Fatalf("make -n %s %s: %v\n%s", target, setting, err, out)
 			}
 			tries := strings.Contains(string(out), "--rerun-fails="+strings.TrimPrefix(setting, "RERUNS=")+" ") &&
-				strings.Contains(string(out), "--rerun-fails-max-failures=3 ")
+				strings.Contains(string(out), "--rerun-fails-max-failures=6 ")
 			if tries != again {
 				t.Errorf("make %s %s tries failed tests again: %t, want %t\n%s", target, setting, tries, again, out)
 			}
