@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pgbridge/pgbridge/internal/harness"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats-server/v2/server"
 	"pgregory.net/rapid"
+
+	"github.com/pgbridge/pgbridge/internal/harness"
+	"github.com/pgbridge/pgbridge/internal/testenv"
 )
 
 const (
@@ -126,7 +127,12 @@ func TestPagesAreWhatFetchReturns(t *testing.T) {
 		o.exec("BEGIN")
 		defer o.exec("ROLLBACK")
 		o.exec("DECLARE o SCROLL CURSOR FOR " + fmt.Sprintf(sizedRows, fmt.Sprint(tr.rows)))
-		tr.tx = w.Works("begin", "").Tx
+		testenv.Wait(t, harness.Patience, "a transaction", func() bool { // a busy machine makes no connection in time
+			began := w.Ask("begin", "")
+			tr.tx = began.Tx
+			return began.Error == nil || began.Error.Code != "busy"
+		})
+		harness.Equal(t, "that it has begun", tr.tx != "", true)
 		defer w.Ask(tr.tx+".rollback", "")
 		tr.open()
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -36,8 +37,10 @@ func TestDefaultsOfTheDatabaseAreNotOurs(t *testing.T) {
 		if err := feed.stop(); err != nil {
 			t.Fatal(err)
 		}
-		if said := feed.logs.FilterMessage("retrying").All(); len(said) > 0 {
-			t.Errorf("it had to try again: %v", said[0].ContextMap()["cause"])
+		for _, said := range feed.logs.FilterMessage("retrying").All() {
+			if cause := fmt.Sprint(said.ContextMap()["cause"]); !strings.Contains(cause, "waits for the transaction") { // of another test's
+				t.Errorf("it had to try again: %s", cause)
+			}
 		}
 		var id string
 		if err := writer.QueryRow(t.Context(), "SELECT id FROM pgbridge.position").Scan(&id); err != nil || id != all[len(all)-1].id {
