@@ -31,8 +31,7 @@ const (
 var (
 	// ErrTooLong says that the next message is longer than may be waiting.
 	ErrTooLong = errors.New("the next message is too long")
-	// ErrForbidden says that NATS refuses what asks the consumer, as it does for as long as
-	// this connection lasts.
+	// ErrForbidden says that NATS has refused what asks the consumer.
 	ErrForbidden = errors.New("NATS forbids asking the consumer")
 )
 

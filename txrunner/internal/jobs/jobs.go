@@ -21,6 +21,7 @@ const (
 	lookPause      = 10 * time.Second // between two looks at the streams
 	lookAgainPause = time.Second      // when something was wrong with them
 	gatePause      = 100 * time.Millisecond
+	forbiddenFor   = time.Minute
 
 	drainTimeout = 2 * time.Second
 )
@@ -87,7 +88,8 @@ func (j *Jobs) Running() int {
 // forbidden is what a connection may not do, which a look at the streams does not find.
 type forbidden struct {
 	err        error
-	reconnects uint64 // that the connection had before
+	reconnects uint64    // that the connection had before
+	until      time.Time // it is tried again: rights can be given to a connection that lasts
 }
 
 // sources are what jobs come from and where their results go.

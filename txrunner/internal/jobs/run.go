@@ -121,7 +121,7 @@ func (j *Jobs) look(ctx context.Context) error {
 	}
 	j.ensureFailed(ctx)
 	j.sources.Store(s)
-	if f := j.forbidden.Load(); f != nil && f.reconnects == j.config.Requests.Stats().Reconnects {
+	if f := j.forbidden.Load(); f != nil && f.reconnects == j.config.Requests.Stats().Reconnects && time.Now().Before(f.until) {
 		return f.err
 	}
 	return j.usable(ctx)
@@ -146,7 +146,7 @@ func (j *Jobs) work(ctx, work context.Context) error {
 		if err := j.take(ctx, work); err != nil {
 			err = fmt.Errorf("stream %s: take jobs: %w", j.config.Stream, err)
 			if errors.Is(err, pull.ErrForbidden) {
-				j.forbidden.Store(&forbidden{err, reconnects})
+				j.forbidden.Store(&forbidden{err, reconnects, time.Now().Add(forbiddenFor)})
 			}
 			j.fault(err)
 		}
